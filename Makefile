@@ -1,0 +1,41 @@
+# Every target works as the first command on a fresh clone.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup demo test check format bench clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+setup: $(READY)  ## virtual environment in .venv with everything development needs
+
+$(READY): setup.cfg pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(READY)  ## phantom data, train, evaluate, infer, report: runs/demo (minutes on two cores)
+	$(BIN)/python -m lap_monai demo --out runs/demo
+
+test: $(READY)  ## all tests
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## lint, format, types, architecture and the fast tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m "not slow"
+
+format: $(READY)  ## put the code into the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)  ## benchmarks, each with its figures in docs/evidence; run while nothing else does
+	$(BIN)/python benchmarks/dcl_loss.py --out docs/evidence/dcl_loss.json
+	$(BIN)/python benchmarks/step_overhead.py --out docs/evidence/step_overhead.json
+	$(BIN)/python benchmarks/loading.py --out docs/evidence/loading.json
+
+clean:  ## runs, caches and the virtual environment
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache

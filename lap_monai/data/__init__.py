@@ -1,0 +1,103 @@
+"""Data sets on disk, as datalist rows, splits, budgets and samples."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from lap_monai.data.budget import Budget, fingerprint
+from lap_monai.data.budgets import UNITS, draw_budget, load_budget, lost_classes, plan_budget, write_budget
+from lap_monai.data.cache import FrameCache
+from lap_monai.data.class_balance import balanced_class_weights
+from lap_monai.data.finding import Finding
+from lap_monai.data.image_files import read_frame, read_mask, resize_frame, resize_mask
+from lap_monai.data.layout import Layout, Row, row_id
+from lap_monai.data.layouts import (
+    LAYOUTS,
+    detect_layout,
+    find_layout,
+    read_cholecseg8k,
+    read_endoscapes,
+    read_layout,
+    scan_layout,
+)
+from lap_monai.data.ordering import drawn_order, natural_key
+from lap_monai.data.phases import PHASES, PhaseTable, phase_index, read_phase_file, read_phases
+from lap_monai.data.split import PARTS, Split
+from lap_monai.data.splits import (
+    apply_split,
+    folder_split,
+    kfold_by_video,
+    load_split,
+    split_by_video,
+    write_split,
+)
+
+if TYPE_CHECKING:
+    from lap_monai.data.dataset import FrameDataset
+    from lap_monai.data.phantom import write_phantom
+    from lap_monai.data.sampler import MixedBatchSampler, positive_groups
+    from lap_monai.data.two_views import TwoViews
+
+# Imported on first use: torch, MONAI and scikit-image cost seconds, which commands that only look at files are spared.
+_ON_USE = {
+    "FrameDataset": "dataset",
+    "MixedBatchSampler": "sampler",
+    "TwoViews": "two_views",
+    "positive_groups": "sampler",
+    "write_phantom": "phantom",
+}
+
+__all__ = [
+    "LAYOUTS",
+    "PARTS",
+    "PHASES",
+    "UNITS",
+    "Budget",
+    "Finding",
+    "FrameCache",
+    "FrameDataset",
+    "Layout",
+    "MixedBatchSampler",
+    "PhaseTable",
+    "Row",
+    "Split",
+    "TwoViews",
+    "apply_split",
+    "balanced_class_weights",
+    "detect_layout",
+    "draw_budget",
+    "drawn_order",
+    "find_layout",
+    "fingerprint",
+    "folder_split",
+    "kfold_by_video",
+    "load_budget",
+    "load_split",
+    "lost_classes",
+    "natural_key",
+    "phase_index",
+    "plan_budget",
+    "positive_groups",
+    "read_cholecseg8k",
+    "read_endoscapes",
+    "read_frame",
+    "read_layout",
+    "read_mask",
+    "read_phase_file",
+    "read_phases",
+    "resize_frame",
+    "resize_mask",
+    "row_id",
+    "scan_layout",
+    "split_by_video",
+    "write_budget",
+    "write_phantom",
+    "write_split",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ON_USE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_ON_USE[name]}"), name)

@@ -1,0 +1,72 @@
+"""Files that are either whole or not there: written under a temporary name in their folder, then renamed."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from lap_monai.checks import UserError
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; rename it to `path` when the block ends well, remove it when it does not.
+
+    Missing parent folders are made. The temporary name keeps the suffix, which some writers need.
+
+    Raises:
+        UserError: if the disk is full or the folder cannot be written. What was at `path` before is still whole.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{uuid4().hex[:8]}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        if error.filename is not None and Path(error.filename) not in (temporary, path, *path.parents):
+            raise  # of another file that the block read
+        reason = error.strerror or error
+        raise UserError(f"Cannot write {str(path)!r}: {reason}; free space there, or name another folder.") from error
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write `text` as UTF-8 to `path`, whole or not at all, and return the path."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+    return Path(path)
+
+
+def write_json(path: str | Path, value: Any) -> Path:
+    """Write `value` as JSON to `path`, whole or not at all, and return the path.
+
+    NaN and infinity become null, since no other program reads them; a path or any other unknown object becomes its
+    text.
+    """
+    return write_text(
+        path, json.dumps(_plain(value), indent=2, ensure_ascii=False, default=str, allow_nan=False) + "\n"
+    )
+
+
+def read_json(path: str | Path) -> Any:
+    """Return what a JSON file holds."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [_plain(entry) for entry in value]
+    if hasattr(value, "tolist"):  # NumPy and torch, scalars too
+        return _plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,53 @@
+"""Ignite handlers that wire methods into stock MONAI engines. They hold no formula."""
+
+from lap_monai.handlers.checkpoints import (
+    BestCheckpoint,
+    LastCheckpoint,
+    ResumeCheckpoint,
+    VerifiedCheckpointLoader,
+    read_checkpoint,
+    write_checkpoint,
+)
+from lap_monai.handlers.cross_batch_memory import CrossBatchMemory
+from lap_monai.handlers.ema_target import EmaTarget
+from lap_monai.handlers.embedding_sampler import EmbeddingSampler
+from lap_monai.handlers.epoch_seed import EpochSeed
+from lap_monai.handlers.loss_injector import LossInjector
+from lap_monai.handlers.loss_terms import iteration_terms, loss_terms, record_term
+from lap_monai.handlers.mlflow_tracking import MLflowTracking
+from lap_monai.handlers.prepare_batch import PrepareMixedBatch
+from lap_monai.handlers.pretrained_encoder import PretrainedEncoder
+from lap_monai.handlers.results_writer import ResultsWriter
+from lap_monai.handlers.run_record import RunRecord
+from lap_monai.handlers.schedules import LinearRamp
+from lap_monai.handlers.segmentation_scores import SegmentationScores
+from lap_monai.handlers.term_logger import TermLogger
+from lap_monai.handlers.training_history import TrainingHistory
+from lap_monai.handlers.unpack_outputs import UnpackOutputs
+
+__all__ = [
+    "BestCheckpoint",
+    "CrossBatchMemory",
+    "EmaTarget",
+    "EmbeddingSampler",
+    "EpochSeed",
+    "LastCheckpoint",
+    "LinearRamp",
+    "LossInjector",
+    "MLflowTracking",
+    "PrepareMixedBatch",
+    "PretrainedEncoder",
+    "ResultsWriter",
+    "ResumeCheckpoint",
+    "RunRecord",
+    "SegmentationScores",
+    "TermLogger",
+    "TrainingHistory",
+    "UnpackOutputs",
+    "VerifiedCheckpointLoader",
+    "iteration_terms",
+    "loss_terms",
+    "read_checkpoint",
+    "record_term",
+    "write_checkpoint",
+]

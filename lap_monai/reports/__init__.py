@@ -1,0 +1,21 @@
+"""Pages that people read, drawn from plain result dicts and arrays."""
+
+from lap_monai.reports.charts import Embedding
+from lap_monai.reports.examples import Example, ExampleKeeper
+from lap_monai.reports.panel import write_panel
+from lap_monai.reports.pictures import overlay
+from lap_monai.reports.report import write_report
+from lap_monai.reports.table_markdown import render_markdown
+from lap_monai.reports.table_report import Panel, write_table_report
+
+__all__ = [
+    "Embedding",
+    "Example",
+    "ExampleKeeper",
+    "Panel",
+    "overlay",
+    "render_markdown",
+    "write_panel",
+    "write_report",
+    "write_table_report",
+]

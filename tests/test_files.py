@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lap_monai.checks import UserError
+from lap_monai.files import read_json, replacing, write_json, write_text
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = write_text(tmp_path / "a.txt", "old")
+
+    def fill_the_disk() -> None:
+        with replacing(target) as temporary:
+            temporary.write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(UserError, match=r"Cannot write '.*a\.txt': disk full; free space"):
+        fill_the_disk()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_error_about_another_file_stays_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="source"), replacing(tmp_path / "a.txt"):
+        (tmp_path / "source.txt").read_text()
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(UserError, match=r"taken/a\.txt'"):
+        write_text(tmp_path / "taken" / "a.txt", "")
+
+
+def test_parents_are_made(tmp_path: Path) -> None:
+    assert write_text(tmp_path / "a" / "b" / "c.txt", "é").read_bytes() == "é".encode()
+
+
+def test_json_holds_what_json_can_hold(tmp_path: Path) -> None:
+    value = {
+        "nan": float("nan"),
+        "array": np.array([1.0, np.inf]),
+        "tensor": torch.tensor(2),
+        "path": Path("x"),
+        3: (1,),
+    }
+    path = write_json(tmp_path / "v.json", value)
+    assert read_json(path) == {"nan": None, "array": [1.0, None], "tensor": 2, "path": "x", "3": [1]}
+    json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} in the file"))

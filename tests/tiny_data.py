@@ -1,0 +1,57 @@
+"""Hand-made data sets of a few tiny frames, in the real layouts, and their defects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SIZE = (24, 32)  #: height, width of every frame
+
+
+def picture(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
+    """A smooth random RGB picture, `(H, W, 3)` uint8; different seeds show clearly different pictures."""
+    coarse = np.random.default_rng(seed).integers(30, 225, (4, 5, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BICUBIC))
+
+
+def stripes(*values: int, size: tuple[int, int] = SIZE) -> np.ndarray:
+    """A mask of equal vertical stripes of the raw values, `(H, W)` uint8."""
+    columns = np.array(values, dtype=np.uint8)[np.arange(size[1]) * len(values) // size[1]]
+    return np.tile(columns, (size[0], 1))
+
+
+def write_frame(
+    root: Path, video: int, clip: int, frame: int, mask: np.ndarray | None = None, image: np.ndarray | None = None
+) -> Path:
+    """Write the four files of a CholecSeg8k frame and return the path without its ending."""
+    image = picture(1000 * video + frame) if image is None else image
+    mask = stripes(50, 11, 21, 22) if mask is None else mask
+    folder = root / f"video{video:02d}" / f"video{video:02d}_{clip:05d}"
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = folder / f"frame_{frame}_endo"
+    Image.fromarray(image).save(f"{stem}.png")
+    rgb = np.repeat(mask[..., None], 3, axis=2)
+    for kind, content in (("mask", rgb // 2), ("color_mask", 255 - rgb), ("watershed_mask", rgb)):
+        Image.fromarray(content).save(f"{stem}_{kind}.png")
+    return stem
+
+
+def write_cholecseg8k(root: Path, clips: dict[tuple[int, int], list[int]]) -> Path:
+    """Write a CholecSeg8k-like set, (video, clip) → frame numbers, and return its folder."""
+    for (video, clip), frames in clips.items():
+        for frame in frames:
+            write_frame(root, video, clip, frame)
+    return root
+
+
+def write_endoscapes(root: Path, frames: dict[str, list[tuple[int, int]]]) -> Path:
+    """Write an Endoscapes-like set, split → (video, frame), and return its folder."""
+    (root / "semseg").mkdir(parents=True)
+    for split, names in frames.items():
+        (root / split).mkdir()
+        for video, frame in names:
+            Image.fromarray(picture(video * 1000 + frame)).save(root / split / f"{video}_{frame}.jpg", quality=95)
+            Image.fromarray(stripes(0, 1, 2, 3, 4, 5, 6, 255)).save(root / "semseg" / f"{video}_{frame}.png")
+    return root
