@@ -17,6 +17,7 @@ from lap_monai.handlers.loss_terms import iteration_terms, loss_terms, record_te
 from lap_monai.handlers.mlflow_tracking import MLflowTracking
 from lap_monai.handlers.prepare_batch import PrepareMixedBatch
 from lap_monai.handlers.pretrained_encoder import PretrainedEncoder
+from lap_monai.handlers.process_group import leave_process_group
 from lap_monai.handlers.results_writer import ResultsWriter
 from lap_monai.handlers.run_record import RunRecord
 from lap_monai.handlers.schedules import LinearRamp
@@ -46,6 +47,7 @@ __all__ = [
     "UnpackOutputs",
     "VerifiedCheckpointLoader",
     "iteration_terms",
+    "leave_process_group",
     "loss_terms",
     "read_checkpoint",
     "record_term",

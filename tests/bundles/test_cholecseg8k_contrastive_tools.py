@@ -199,7 +199,7 @@ def test_two_processes_train_as_one_from_another_folder(
     (tmp_path / "report.json").write_text(json.dumps(RANK_REPORT), encoding="utf-8")
     overrides = tiny | {
         "optimizer#_target_": "torch.optim.SGD",
-        "learning_rate": 0.004,
+        "learning_rate": 0.0004,
         "lr_scheduler#patience": 0,
         "lr_scheduler#threshold": 1.0,
         "epochs": 3,
@@ -224,7 +224,7 @@ def test_two_processes_train_as_one_from_another_folder(
     execute([*launcher, *command("two", [bundle / "configs" / "multi_gpu_train.json", report])], tmp_path)
 
     one, two = (read_json(tmp_path / name / "eval" / "history.json") for name in ("one", "two"))
-    assert [row["lr"] for row in one] == [row["lr"] for row in two] == [0.004, 0.002, 0.001]
+    assert [row["lr"] for row in one] == [row["lr"] for row in two] == [0.0004, 0.0002, 0.0001]
     for key in ("loss", "seg", "dcl", "cls", "without_positive"):
         np.testing.assert_allclose([row[key] for row in one], [row[key] for row in two], rtol=1e-4, err_msg=key)
     workflow = make_workflow(["train", "phantom"], tmp_path, **overrides)

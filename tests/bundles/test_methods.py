@@ -108,7 +108,7 @@ def test_two_processes_contrast_views_share_a_memory_and_learn_weights_as_one(
     bundle: Path, tiny: dict[str, Any], tmp_path: Path
 ) -> None:
     """One step, then another whose anchors see the memory of the first; plain gradient descent, as rounding grows."""
-    overrides = tiny | {"dcl_weight": 0.1, "optimizer#_target_": "torch.optim.SGD", "learning_rate": 0.004}
+    overrides = tiny | {"dcl_weight": 0.1, "optimizer#_target_": "torch.optim.SGD", "learning_rate": 0.0004}
     names = ["train", "phantom", "simclr", "memory", "uncertainty"]
     for root, launcher, further in (
         (tmp_path / "one", [], []),
