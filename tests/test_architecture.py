@@ -12,7 +12,7 @@
         │      │            │
     losses  metrics  networks  transforms    pure parts: no engine, no config, no data set
         │
-    keys  checks  files  flatten  label_space  task_stream     vocabulary
+    keys  checks  files  checkpoints  flatten  label_space  task_stream     vocabulary
 
 `reports` draws plain results and sees the metrics only; `packaging` copies files and sees the data's splits only.
 Bundles stand outside: their configs name what a subpackage exports, nothing deeper. `experiments` is known to the

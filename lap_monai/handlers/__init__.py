@@ -1,13 +1,7 @@
 """Ignite handlers that wire methods into stock MONAI engines. They hold no formula."""
 
-from lap_monai.handlers.checkpoints import (
-    BestCheckpoint,
-    LastCheckpoint,
-    ResumeCheckpoint,
-    VerifiedCheckpointLoader,
-    read_checkpoint,
-    write_checkpoint,
-)
+from lap_monai.checkpoints import read_checkpoint, write_checkpoint
+from lap_monai.handlers.checkpoints import BestCheckpoint, LastCheckpoint, ResumeCheckpoint, VerifiedCheckpointLoader
 from lap_monai.handlers.cross_batch_memory import CrossBatchMemory
 from lap_monai.handlers.ema_target import EmaTarget
 from lap_monai.handlers.embedding_sampler import EmbeddingSampler
@@ -22,6 +16,7 @@ from lap_monai.handlers.results_writer import ResultsWriter
 from lap_monai.handlers.run_record import RunRecord
 from lap_monai.handlers.schedules import LinearRamp
 from lap_monai.handlers.segmentation_scores import SegmentationScores
+from lap_monai.handlers.teacher import TeacherPredictions
 from lap_monai.handlers.term_logger import TermLogger
 from lap_monai.handlers.training_history import TrainingHistory
 from lap_monai.handlers.unpack_outputs import UnpackOutputs
@@ -42,6 +37,7 @@ __all__ = [
     "ResumeCheckpoint",
     "RunRecord",
     "SegmentationScores",
+    "TeacherPredictions",
     "TermLogger",
     "TrainingHistory",
     "UnpackOutputs",

@@ -10,8 +10,8 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
+from lap_monai.checkpoints import read_checkpoint
 from lap_monai.checks import UserError
-from lap_monai.handlers.checkpoints import read_checkpoint
 from lap_monai.networks import encoder_modules, encoder_state_names
 
 

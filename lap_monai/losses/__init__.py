@@ -3,6 +3,7 @@
 from lap_monai.losses.byol import ByolLoss
 from lap_monai.losses.class_contrastive import ClassContrastiveLoss, contrast_features, share_without_positive
 from lap_monai.losses.contrast import positive_pairs
+from lap_monai.losses.distillation import DistillationLoss
 from lap_monai.losses.feature_memory import FeatureMemory, Remembered
 from lap_monai.losses.focal import FocalLoss
 from lap_monai.losses.multi_label import MultiLabelLoss
@@ -16,6 +17,7 @@ from lap_monai.losses.uncertainty_weighted import UncertaintyWeightedLoss
 __all__ = [
     "ByolLoss",
     "ClassContrastiveLoss",
+    "DistillationLoss",
     "EqualLabels",
     "FeatureMemory",
     "FocalLoss",

@@ -8,6 +8,7 @@ from lap_monai.networks.multi_task import MultiTaskOutput, MultiTaskSegmenter
 from lap_monai.networks.prediction import MultiScalePredictor
 from lap_monai.networks.projection import MultiScaleProjectionHead
 from lap_monai.networks.reconstruction import ReconstructionHead
+from lap_monai.networks.teacher import load_teacher
 
 __all__ = [
     "EfficientNetLiteEncoder",
@@ -23,4 +24,5 @@ __all__ = [
     "encoder_modules",
     "encoder_shapes",
     "encoder_state_names",
+    "load_teacher",
 ]

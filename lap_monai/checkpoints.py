@@ -1,0 +1,105 @@
+"""Checkpoint files: whole or not there, read without running anything, and compared with what they belong to."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from lap_monai.checks import UserError
+from lap_monai.files import replacing
+
+#: Key under which a checkpoint keeps the names that must agree before its weights mean anything.
+IDENTITY = "identity"
+
+
+class Stateful(Protocol):
+    """What can be saved: a network, an optimizer, a scheduler, an engine, a `BestCheckpoint`."""
+
+    def state_dict(self) -> Any:
+        """Return the state."""
+
+    def load_state_dict(self, state_dict: Any) -> Any:
+        """Take the state."""
+
+
+def write_checkpoint(
+    path: str | Path, objects: Mapping[str, Stateful], identity: Mapping[str, Any] | None = None
+) -> None:
+    """Save `{name: object.state_dict()}` at `path`, atomically.
+
+    Args:
+        path: the file; its folder is made if need be.
+        objects: what is saved, by name.
+        identity: names a reader compares before it takes the weights, such as the label space.
+
+    Raises:
+        UserError: if the file cannot be written. The previous file, if any, is still whole.
+    """
+    content: dict[str, Any] = {name: item.state_dict() for name, item in objects.items()}
+    if identity:
+        content[IDENTITY] = dict(identity)
+    try:
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())  # a power cut after the rename must not leave an empty file
+    except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
+        raise UserError(
+            f"Cannot write the checkpoint {str(path)!r}: {error}. Free space or name another folder."
+        ) from error
+
+
+def read_checkpoint(
+    path: str | Path,
+    objects: Mapping[str, Stateful],
+    identity: Mapping[str, Any] | None = None,
+    device: str | torch.device = "cpu",
+) -> None:
+    """Load `path` into `objects`, once everything that can be said against the file is ruled out.
+
+    Raises:
+        UserError: if the file is missing, damaged, lacks one of `objects`, belongs to another identity (label space),
+            or holds a network of another shape. In the last case alone objects may have been changed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"No checkpoint at {str(path)!r}; train first, or give the folder of a model.pt as ckpt_dir.")
+    content = _read(path, device)
+    if not isinstance(content, dict) or (absent := [name for name in objects if name not in content]):
+        lacking = ", ".join(absent) if isinstance(content, dict) else "everything"
+        raise UserError(f"The checkpoint {str(path)!r} lacks {lacking}; it was not written by this training.")
+    found = content.get(IDENTITY, {})
+    for name, expected in (identity or {}).items():
+        if name in found and found[name] != expected:
+            raise UserError(
+                f"The checkpoint {str(path)!r} was trained with {name} {found[name]!r}, but this run uses "
+                f"{expected!r}; set {name} to {found[name]!r} or give another checkpoint."
+            )
+    try:
+        for name, item in objects.items():
+            item.load_state_dict(content[name])
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        first_line = str(error).strip().splitlines()[-1].strip()
+        raise UserError(f"The checkpoint {str(path)!r} does not fit the configured {name}: {first_line}") from error
+
+
+def _read(path: Path, device: str | torch.device) -> Any:
+    try:
+        # PyTorch does not compare the checksums that it writes: a flipped bit would be a silently wrong weight.
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if (spoilt := archive.testzip()) is not None:
+                    raise zipfile.BadZipFile(f"wrong checksum of {spoilt}")
+        return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # damage ends in errors of any kind, from the archive, the unpickler or the storage
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise UserError(
+            f"The checkpoint {str(path)!r} is damaged or not a checkpoint ({type(error).__name__}); "
+            "restore it or delete it to start anew."
+        ) from error
