@@ -9,6 +9,8 @@ from lap_monai.losses.focal import FocalLoss
 from lap_monai.losses.multi_label import MultiLabelLoss
 from lap_monai.losses.nt_xent import NTXentLoss
 from lap_monai.losses.pair_weights import EqualLabels, ImageLabels, OverlappingLabels
+from lap_monai.losses.partial_marginal import MarginalSegmentationLoss, fold_unknown
+from lap_monai.losses.partial_masked import MaskedSigmoidLoss, binary_targets
 from lap_monai.losses.ranks import RankBatch
 from lap_monai.losses.segmentation import SegmentationLoss
 from lap_monai.losses.squared_generalized_dice import SquaredGeneralizedDiceLoss
@@ -22,6 +24,8 @@ __all__ = [
     "FeatureMemory",
     "FocalLoss",
     "ImageLabels",
+    "MarginalSegmentationLoss",
+    "MaskedSigmoidLoss",
     "MultiLabelLoss",
     "NTXentLoss",
     "OverlappingLabels",
@@ -30,7 +34,9 @@ __all__ = [
     "SegmentationLoss",
     "SquaredGeneralizedDiceLoss",
     "UncertaintyWeightedLoss",
+    "binary_targets",
     "contrast_features",
+    "fold_unknown",
     "positive_pairs",
     "share_without_positive",
 ]

@@ -39,14 +39,33 @@ def pixel_scores(logits: Tensor, label: Tensor, ignore_index: int, name: str) ->
     Raises:
         ValueError: if the shapes do not fit together, or (on a CPU) a label is no class of the logits.
     """
+    ids, valid = check_labels(logits, label, ignore_index, name)
+    log_p = full_precision(logits).flatten(2).log_softmax(dim=1)
+    log_p_true = log_p.gather(1, ids[:, None]).squeeze(1).where(valid, 0.0)
+    return PixelScores(log_p, log_p_true, ids, valid)
+
+
+def check_labels(logits: Tensor, label: Tensor, ignore_index: int, name: str) -> tuple[Tensor, Tensor]:
+    """Return labels that fit the logits, flattened over space, with 0 for ignored ones, and where they are not ignored.
+
+    Args:
+        logits: scores, `(M, C, H, W)` (any number of spatial axes).
+        label: class ids `(M, 1, H, W)`, integers; `ignore_index` where the class is unknown.
+        ignore_index: label of pixels that count nowhere.
+        name: the loss that calls, for messages.
+
+    Returns:
+        int64 and bool, `(M, Q)` both.
+
+    Raises:
+        ValueError: if the shapes do not fit together, or (on a CPU) a label is no class of the logits.
+    """
     _check_shapes(logits, label, name)
     ids = label.flatten(1).long()
     valid = ids != ignore_index
     ids = ids.where(valid, 0)
     _check_ids(ids, logits.shape[1], ignore_index, name)
-    log_p = full_precision(logits).flatten(2).log_softmax(dim=1)
-    log_p_true = log_p.gather(1, ids[:, None]).squeeze(1).where(valid, 0.0)
-    return PixelScores(log_p, log_p_true, ids, valid)
+    return ids, valid
 
 
 def mean_over_images(values: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from lap_monai.metrics.overlap import (
     pool_by_video,
 )
 from lap_monai.metrics.paired import PairedDifference, holm, paired_difference, patient_interval, sign_flip_p
+from lap_monai.metrics.partial_counts import known_counts
 from lap_monai.metrics.summary import frame_miou, summarise
 from lap_monai.metrics.surface_dice import surface_dice
 
@@ -34,6 +35,7 @@ __all__ = [
     "iou",
     "iou_per_image",
     "iou_per_video",
+    "known_counts",
     "miou",
     "paired_difference",
     "patient_interval",
