@@ -12,10 +12,10 @@
         │      │            │
     losses  metrics  networks  transforms    pure parts: no engine, no config, no data set
         │
-    keys  checks  files  checkpoints  flatten  label_space  task_stream     vocabulary
+    keys  checks  files  checkpoints  provenance  flatten  label_space  task_stream     vocabulary
 
-`reports` draws plain results and sees the metrics only; `packaging` copies files and sees the data's splits only.
-Bundles stand outside: their configs name what a subpackage exports, nothing deeper. `experiments` is known to the
+`reports` draws plain results, for runs, tables and inference, and sees the metrics only; `packaging` copies files and
+sees the data's splits only. Bundles stand outside: their configs name what a subpackage exports, nothing deeper. `experiments` is known to the
 command line alone.
 """
 
@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     **{part: set() for part in PURE},
     "data": PURE,
     "replay": PURE | {"data"},
-    "inference": PURE | {"data"},
+    "inference": PURE | {"data", "reports"},
     "reports": {"metrics"},
     "packaging": {"data"},
     "handlers": MIDDLE | {"reports"},

@@ -9,7 +9,7 @@ from lap_monai.checks import UserError
 from lap_monai.experiments.study import Study
 from lap_monai.experiments.table import Table
 from lap_monai.files import read_json, write_json
-from lap_monai.handlers.provenance import command_line, git_revision, versions
+from lap_monai.provenance import command_line, git_revision, versions
 
 #: File of a run folder that says what its cells are about.
 FILE_NAME = "table.json"

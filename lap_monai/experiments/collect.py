@@ -12,7 +12,7 @@ from lap_monai.experiments.step_state import cell_done, cell_row, cell_seconds, 
 from lap_monai.experiments.study import Study
 from lap_monai.experiments.table import Table
 from lap_monai.files import read_json
-from lap_monai.handlers.provenance import command_line, git_revision, versions
+from lap_monai.provenance import command_line, git_revision, versions
 
 #: What a table keeps of a cell's row; the rest stays in the cell's own results.json.
 _KEPT = (

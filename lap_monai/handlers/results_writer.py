@@ -13,7 +13,6 @@ from monai.handlers import from_engine
 from lap_monai.files import read_json, write_json, write_text
 from lap_monai.handlers.batch_values import FRAME_ID, batch_values, class_ids, picture
 from lap_monai.handlers.embedding_sampler import EmbeddingSampler
-from lap_monai.handlers.provenance import command_line, git_revision, versions
 from lap_monai.handlers.training_history import rows_to_csv
 from lap_monai.keys import IMAGE, LABEL, PRED, VIDEO
 from lap_monai.label_space import LabelSpace, get_label_space
@@ -27,6 +26,7 @@ from lap_monai.metrics import (
     miou,
     summarise,
 )
+from lap_monai.provenance import command_line, git_revision, versions
 from lap_monai.reports import Example, ExampleKeeper, write_report
 
 

@@ -16,7 +16,7 @@ from ignite.engine import Engine, Events
 
 from lap_monai.files import read_json, write_json
 from lap_monai.handlers.on_exception import on_exception
-from lap_monai.handlers.provenance import command_line, device_name, git_revision, versions
+from lap_monai.provenance import command_line, device_name, git_revision, versions
 
 FILE_NAME = "run.json"
 

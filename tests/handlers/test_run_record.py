@@ -13,7 +13,7 @@ from ignite.engine import Engine, Events
 import lap_monai
 from lap_monai.files import read_json
 from lap_monai.handlers import RunRecord
-from lap_monai.handlers.provenance import command_line, git_revision, rows_fingerprint, versions
+from lap_monai.provenance import command_line, git_revision, rows_fingerprint, versions
 
 
 def engine_that(action: Callable[[], None] = lambda: None) -> Engine:
