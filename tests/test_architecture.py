@@ -15,8 +15,8 @@
     keys  checks  files  checkpoints  provenance  flatten  label_space  task_stream     vocabulary
 
 `reports` draws plain results, for runs, tables and inference, and sees the metrics only; `packaging` copies files and
-sees the data's splits only. Bundles stand outside: their configs name what a subpackage exports, nothing deeper. `experiments` is known to the
-command line alone.
+sees the data's splits only. Bundles stand outside: their configs name what a subpackage exports, nothing deeper.
+`experiments` is known to the command line alone.
 """
 
 from __future__ import annotations
