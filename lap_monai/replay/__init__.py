@@ -1,9 +1,39 @@
 """Synthetic frames that stand in for those a hospital may not keep: drawn, kept with their origin, judged."""
 
+from lap_monai.replay.audit import COPY_DISTANCE, MIN_PATIENTS, AuditResult, MemorisationAudit, null_frames, null_limit
+from lap_monai.replay.colour import ColourModel
+from lap_monai.replay.feature_space import FeatureSpace
+from lap_monai.replay.features import encoder_features
+from lap_monai.replay.frames import CachedFrames, Frames
+from lap_monai.replay.near_duplicates import near_duplicates
+from lap_monai.replay.nearest import Nearest
+from lap_monai.replay.pixel_space import PixelSpace
+from lap_monai.replay.planted import plant_copies
+from lap_monai.replay.quality import kid, ms_ssim_diversity, precision_recall
+from lap_monai.replay.selection import select_balanced
 from lap_monai.replay.synthetic_set import SyntheticImage, SyntheticSet, image_seed
 
 __all__ = [
+    "COPY_DISTANCE",
+    "MIN_PATIENTS",
+    "AuditResult",
+    "CachedFrames",
+    "ColourModel",
+    "FeatureSpace",
+    "Frames",
+    "MemorisationAudit",
+    "Nearest",
+    "PixelSpace",
     "SyntheticImage",
     "SyntheticSet",
+    "encoder_features",
     "image_seed",
+    "kid",
+    "ms_ssim_diversity",
+    "near_duplicates",
+    "null_frames",
+    "null_limit",
+    "plant_copies",
+    "precision_recall",
+    "select_balanced",
 ]

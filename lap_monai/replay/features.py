@@ -1,0 +1,50 @@
+"""Frames as vectors of a given network's encoder; nothing is downloaded."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lap_monai.networks import encoder_decoder
+from lap_monai.replay.frames import Frames, frame_batches
+
+_PROGRESS_DELAY = 2.0  # seconds before the bar shows
+
+
+@torch.no_grad()
+def encoder_features(
+    network: nn.Module, frames: Frames, scales: int = 3, batch_size: int = 16, progress: bool = True
+) -> NDArray[np.float32]:
+    """Return the encoder's view of frames: maxima of its deepest feature maps, averaged over a frame and its mirror.
+
+    The maxima, because instance normalisation makes the averages of all images alike; with the mirror image, because a
+    mirrored copy is a copy.
+
+    Args:
+        network: a network that `encoder_decoder` can split, such as a segmentation teacher, in evaluation mode.
+        frames: N frames; the network sees them in [0, 1] and at their own size.
+        scales: how many of the deepest scales.
+        batch_size: frames encoded at once, each twice.
+        progress: show a bar if it takes more than two seconds.
+
+    Returns:
+        `(N, D)`, D the channels of these scales.
+
+    Raises:
+        TypeError: if the network cannot be split.
+    """
+    encode, _ = encoder_decoder(network)
+    device = next(network.parameters()).device
+    steps = -(-len(frames) // batch_size)
+    vectors: list[Tensor] = []
+    for batch in tqdm(
+        frame_batches(frames, batch_size), "encoding", steps, disable=not progress, delay=_PROGRESS_DELAY, leave=False
+    ):
+        image = batch.to(device).float().div_(255)
+        pooled = [feature.flatten(2).amax(-1) for feature in encode(torch.cat([image, image.flip(-1)]))[-scales:]]
+        both = torch.cat(pooled, dim=1).unflatten(0, (2, -1))
+        vectors.append(both.mean(0).float().cpu())
+    return torch.cat(vectors).numpy()
