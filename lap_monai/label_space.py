@@ -192,9 +192,34 @@ _ENDOSCAPES_7 = _space(
     origin="Endoscapes2023 (CAMMA), arXiv 2312.12429: Endoscapes-Seg50",
 )
 
+# Classes are called as the folders are. Raw values are ours: a mask file of the data set is 0 or 255 and means the one
+# structure that its place names (`lap_monai.data.dsad`); 255 stands for pixels that two structures claim.
+# The publication names no colours; these are ours.
+_DSAD_11 = _space(
+    "dsad_11",
+    "dsad",
+    [
+        ("background", 0, (127, 127, 127)),
+        ("abdominal_wall", 1, (210, 140, 140)),
+        ("colon", 2, (231, 70, 156)),
+        ("inferior_mesenteric_artery", 3, (220, 20, 60)),
+        ("intestinal_veins", 4, (0, 50, 128)),
+        ("liver", 5, (255, 114, 114)),
+        ("pancreas", 6, (255, 200, 60)),
+        ("small_intestine", 7, (255, 85, 0)),
+        ("spleen", 8, (130, 40, 160)),
+        ("stomach", 9, (0, 170, 255)),
+        ("ureter", 10, (255, 255, 0)),
+        ("vesicular_glands", 11, (170, 255, 0)),
+    ],
+    ignored=(255,),
+    origin="Carstens et al. 2023, Dresden Surgical Anatomy Dataset, doi 10.1038/s41597-022-01719-2",
+)
+
 #: Every label space by its name.
 LABEL_SPACES: dict[str, LabelSpace] = {
-    space.name: space for space in (_CHOLECSEG8K_13, _CHOLECSEG8K_ZHANG8, _CHOLECSEG8K_ENDOVIT8, _ENDOSCAPES_7)
+    space.name: space
+    for space in (_CHOLECSEG8K_13, _CHOLECSEG8K_ZHANG8, _CHOLECSEG8K_ENDOVIT8, _ENDOSCAPES_7, _DSAD_11)
 }
 
 

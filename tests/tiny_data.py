@@ -55,3 +55,35 @@ def write_endoscapes(root: Path, frames: dict[str, list[tuple[int, int]]]) -> Pa
             Image.fromarray(picture(video * 1000 + frame)).save(root / split / f"{video}_{frame}.jpg", quality=95)
             Image.fromarray(stripes(0, 1, 2, 3, 4, 5, 6, 255)).save(root / "semseg" / f"{video}_{frame}.png")
     return root
+
+
+def write_dsad(root: Path, frames: dict[str, dict[str, int]], multilabel: bool = True) -> Path:
+    """Write a DSAD-like set, organ → patient → number of frames, and return its folder.
+
+    Every frame shows background, its organ, a liver and a spleen, in stripes; a frame of the liver shows no further
+    one. `multilabel` holds the frames of `stomach`, if there are any, with stomach and liver drawn.
+    """
+    for organ, patients in frames.items():
+        for patient, count in patients.items():
+            folder = root / organ / patient
+            folder.mkdir(parents=True)
+            lines = ["image,liver,spleen,uterus,ureter,stomach"]
+            for i in range(count):
+                shown = stripes(0, 1, 2, 3)  # background, this organ, liver, spleen
+                image = picture(sum(map(ord, organ)) * 1000 + int(patient) * 100 + i)
+                Image.fromarray(image).save(folder / f"image{i:02d}.png")
+                own = {"liver": (1, 2), "spleen": (1, 3)}.get(organ, (1,))
+                _save_binary(folder / f"mask{i:02d}.png", np.isin(shown, own))
+                lines.append(f"image{i:02d},1,1,0,{int(organ == 'ureter')},{int(organ == 'stomach')}")
+                if organ == "stomach" and multilabel:
+                    other = root / "multilabel" / patient
+                    other.mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(image).save(other / f"image{i:02d}.png")
+                    _save_binary(other / f"mask{i:02d}_stomach.png", shown == 1)
+                    _save_binary(other / f"mask{i:02d}_liver.png", shown == 2)
+            (folder / "weak_labels.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def _save_binary(path: Path, mask: np.ndarray) -> None:
+    Image.fromarray(mask.astype(np.uint8) * 255).save(path)

@@ -10,18 +10,20 @@ from lap_monai.data.budgets import UNITS, draw_budget, load_budget, lost_classes
 from lap_monai.data.cache import FrameCache
 from lap_monai.data.class_balance import balanced_class_weights
 from lap_monai.data.finding import Finding
-from lap_monai.data.image_files import read_frame, read_mask, resize_frame, resize_mask
+from lap_monai.data.image_files import read_frame, read_label, read_mask, resize_frame, resize_mask
 from lap_monai.data.layout import Layout, Row, row_id
 from lap_monai.data.layouts import (
     LAYOUTS,
     detect_layout,
     find_layout,
     read_cholecseg8k,
+    read_dsad,
     read_endoscapes,
     read_layout,
     scan_layout,
 )
 from lap_monai.data.ordering import drawn_order, natural_key
+from lap_monai.data.partial_labels import hide_classes, limit_knowledge, row_knowledge, weak_label_contradictions
 from lap_monai.data.phases import PHASES, PhaseTable, phase_index, read_phase_file, read_phases
 from lap_monai.data.split import PARTS, Split
 from lap_monai.data.splits import (
@@ -37,12 +39,14 @@ if TYPE_CHECKING:
     from lap_monai.data.dataset import FrameDataset
     from lap_monai.data.phantom import write_phantom
     from lap_monai.data.sampler import MixedBatchSampler, positive_groups
+    from lap_monai.data.step_dataset import StepDataset
     from lap_monai.data.two_views import TwoViews
 
 # Imported on first use: torch, MONAI and scikit-image cost seconds, which commands that only look at files are spared.
 _ON_USE = {
     "FrameDataset": "dataset",
     "MixedBatchSampler": "sampler",
+    "StepDataset": "step_dataset",
     "TwoViews": "two_views",
     "positive_groups": "sampler",
     "write_phantom": "phantom",
@@ -62,6 +66,7 @@ __all__ = [
     "PhaseTable",
     "Row",
     "Split",
+    "StepDataset",
     "TwoViews",
     "apply_split",
     "balanced_class_weights",
@@ -71,7 +76,9 @@ __all__ = [
     "find_layout",
     "fingerprint",
     "folder_split",
+    "hide_classes",
     "kfold_by_video",
+    "limit_knowledge",
     "load_budget",
     "load_split",
     "lost_classes",
@@ -80,8 +87,10 @@ __all__ = [
     "plan_budget",
     "positive_groups",
     "read_cholecseg8k",
+    "read_dsad",
     "read_endoscapes",
     "read_frame",
+    "read_label",
     "read_layout",
     "read_mask",
     "read_phase_file",
@@ -89,8 +98,10 @@ __all__ = [
     "resize_frame",
     "resize_mask",
     "row_id",
+    "row_knowledge",
     "scan_layout",
     "split_by_video",
+    "weak_label_contradictions",
     "write_budget",
     "write_phantom",
     "write_split",

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
@@ -22,7 +22,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from lap_monai.checks import UserError
-from lap_monai.data.image_files import read_frame, read_mask, resize_frame, resize_mask
+from lap_monai.data.image_files import Label, label_files, read_frame, read_label, resize_frame, resize_mask
 from lap_monai.data.layout import Row
 from lap_monai.keys import IMAGE, LABEL
 
@@ -210,12 +210,11 @@ class _Plan(NamedTuple):
     def key(self, rows: Sequence[Row]) -> str:
         """Return the folder name that stands for this plan and the rows' files as they are now."""
         paths = [(row[IMAGE], row[LABEL]) for row in rows]
-        root = os.path.commonpath(
-            [os.path.dirname(os.path.abspath(p)) for pair in paths for p in pair if p is not None]
-        )
+        files = [path for image, label in paths for path in (image, *(() if label is None else label_files(label)))]
+        root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in files])
         digest = hashlib.sha256(json.dumps([FORMAT_VERSION, *self]).encode())
         for image, label in paths:
-            stamps = [_stamp(image, "frame", root), None if label is None else _stamp(label, "mask", root)]
+            stamps = [_stamp(image, "frame", root), None if label is None else _stamp_label(label, root)]
             digest.update(json.dumps(stamps).encode())
         return f"{self.size[1]}x{self.size[0]}-{digest.hexdigest()[:24]}"
 
@@ -229,12 +228,7 @@ class _Plan(NamedTuple):
         frame = resize_frame(image, self.size)
         if row[LABEL] is None:
             return _Decoded(frame, None, np.zeros(256, np.int64))
-        mask = read_mask(row[LABEL])
-        if mask.size != image.size:
-            raise UserError(
-                f"mask {str(row[LABEL])!r} is {mask.width}x{mask.height}, its frame {image.width}x{image.height}; "
-                "give the mask that belongs to the frame, or drop the row."
-            )
+        mask = read_label(row[LABEL], image.size)
         return _Decoded(frame, resize_mask(mask, self.size), np.asarray(mask.histogram(), np.int64))
 
 
@@ -247,6 +241,12 @@ def _stamp(path: str | Path, what: str, root: str) -> list[Any]:
             f"{what} {str(path)!r} cannot be read ({error.strerror}); check the data folder, or drop its row."
         ) from None
     return [Path(os.path.relpath(path, root)).as_posix(), stat.st_size, stat.st_mtime_ns]
+
+
+def _stamp_label(label: Label, root: str) -> list[Any]:
+    if isinstance(label, Mapping):
+        return [[value, *_stamp(path, "mask", root)] for path, value in label.items()]
+    return _stamp(label, "mask", root)
 
 
 def _build_folder(folder: Path, rows: Sequence[Row], plan: _Plan, workers: int, progress: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from lap_monai import keys
 from lap_monai.checks import UserError
 from lap_monai.data.duplicates import FrameSignature, sign_frame
 from lap_monai.data.finding import Finding, Severity
-from lap_monai.data.image_files import read_frame, read_mask
+from lap_monai.data.image_files import DISPUTED, read_frame, read_label, read_mask
 from lap_monai.data.layout import Row
 from lap_monai.label_space import LabelSpace
 
@@ -50,8 +51,11 @@ def probe_frame(row: Row, root: Path, label_space: LabelSpace) -> FrameProbe:
     """
     probe = FrameProbe()
     _probe_image(probe, Path(row[keys.IMAGE]), root)
-    if row[keys.LABEL] is not None:
-        _probe_mask(probe, Path(row[keys.LABEL]), root, label_space)
+    label = row[keys.LABEL]
+    if isinstance(label, Mapping):
+        _probe_binary_masks(probe, label, root)
+    elif label is not None:
+        _probe_mask(probe, Path(label), root, label_space)
     return probe
 
 
@@ -74,12 +78,47 @@ def _probe_mask(probe: FrameProbe, path: Path, root: Path, label_space: LabelSpa
     def note(severity: Severity, kind: str, message: str) -> None:
         probe.findings.append(Finding(severity, kind, _relative(path, root), message))
 
+    mask = _readable_mask(probe, path, root)
+    if mask is None:
+        return
+    probe.histogram = np.array(mask.histogram(), dtype=np.int64)
+    unknown = label_space.unknown_values(probe.histogram)
+    if unknown:
+        message = f"{_values(probe.histogram, unknown)}; layout {label_space.layout!r} has no such class"
+        note("error", "unknown mask value", message)
+    elif not label_space.count_pixels(probe.histogram).any():
+        note("warning", "empty mask", f"holds no pixel of any class of {label_space.name}")
+
+
+def _probe_binary_masks(probe: FrameProbe, label: Mapping[str, int], root: Path) -> None:
+    """Look at the masks of a frame whose structures have a file each; the histogram is that of all together."""
+    masks = [(Path(path), _readable_mask(probe, Path(path), root)) for path in label]
+    for path, mask in masks:
+        histogram = np.array([] if mask is None else mask.histogram(), dtype=np.int64)
+        odd = [int(value) for value in np.flatnonzero(histogram) if value not in (0, 255)]
+        if odd:
+            message = f"{_values(histogram, odd)}; a mask of one structure is 0 or 255"
+            probe.findings.append(Finding("error", "unknown mask value", _relative(path, root), message))
+    if probe.size is not None and all(mask is not None and mask.size == probe.size for _, mask in masks):
+        probe.histogram = np.array(read_label(label, probe.size).histogram(), dtype=np.int64)
+        if probe.histogram[DISPUTED]:
+            where = ", ".join(_relative(path, root) for path, _ in masks)
+            message = f"overlap in {probe.histogram[DISPUTED]:,} px, which are ignored"
+            probe.findings.append(Finding("warning", "overlapping masks", where, message))
+
+
+def _readable_mask(probe: FrameProbe, path: Path, root: Path) -> Image.Image | None:
+    """Decode a mask and note what is odd about its channels and size; None if it cannot be read."""
+
+    def note(severity: Severity, kind: str, message: str) -> None:
+        probe.findings.append(Finding(severity, kind, _relative(path, root), message))
+
     try:
         mask = read_mask(path)
         mode, bands = _channels(path)
     except UserError as error:
         note("error", "unreadable mask", _without_path(error, "mask", path))
-        return
+        return None
     if mode in ("LA", "RGBA"):
         note("warning", "mask with alpha", f"is {mode}; only its first channel is used")
     if len(bands) >= 3 and any(ImageChops.difference(bands[0], band).getbbox() for band in bands[1:3]):
@@ -87,14 +126,13 @@ def _probe_mask(probe: FrameProbe, path: Path, root: Path, label_space: LabelSpa
     if probe.size is not None and mask.size != probe.size:
         sizes = f"is {_text(mask.size)}, its frame {_text(probe.size)}"
         note("error", "mask of another size", f"{sizes}; restore the mask or delete the frame")
-    probe.histogram = np.array(mask.histogram(), dtype=np.int64)
-    unknown = label_space.unknown_values(probe.histogram)
-    if unknown:
-        values = ", ".join(f"{value} ({probe.histogram[value]:,} px)" for value in unknown[:8])
-        more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
-        note("error", "unknown mask value", f"{values}{more}; layout {label_space.layout!r} has no such class")
-    elif not label_space.count_pixels(probe.histogram).any():
-        note("warning", "empty mask", f"holds no pixel of any class of {label_space.name}")
+    return mask
+
+
+def _values(histogram: NDArray[np.int64], values: Sequence[int]) -> str:
+    """Name some mask values and how many pixels have them."""
+    named = ", ".join(f"{value} ({histogram[value]:,} px)" for value in values[:8])
+    return named + (f" and {len(values) - 8} more" if len(values) > 8 else "")
 
 
 def _channels(path: Path) -> tuple[str, tuple[Image.Image, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,14 @@ from PIL import Image, UnidentifiedImageError
 
 from lap_monai.checks import UserError
 
-__all__ = ["read_frame", "read_mask", "resize_frame", "resize_mask"]
+__all__ = ["DISPUTED", "Label", "label_files", "read_frame", "read_label", "read_mask", "resize_frame", "resize_mask"]
+
+#: What a datalist row has as `label`: the file of a mask of raw values; or, where every structure has a file of its
+#: own, file → raw value of what is not 0 in it (none at all: a frame that shows no structure).
+Label = str | Mapping[str, int]
+
+#: Raw value of a pixel that two files claim.
+DISPUTED = 255
 
 _WIDE_MODES = {"I", "I;16", "I;16B", "I;16L", "F"}  # PIL modes of more than 8 bits a channel
 
@@ -40,6 +48,33 @@ def read_mask(path: str | Path) -> Image.Image:
     return mask.getchannel(0) if len(mask.getbands()) > 1 else mask
 
 
+def label_files(label: Label) -> list[str]:
+    """Return the mask files of a row's `label`."""
+    return [str(label)] if not isinstance(label, Mapping) else list(label)
+
+
+def read_label(label: Label, size: tuple[int, int]) -> Image.Image:
+    """Decode the mask or masks of a row as one channel (mode L) of raw values.
+
+    Of several files, a pixel has the value of the one that is not 0 there, 0 if none is, and 255, which is no class, if
+    two are: structures do not overlap.
+
+    Args:
+        label: the row's `label`.
+        size: (width, height) of its frame.
+
+    Raises:
+        UserError: as `read_mask` does, and if a mask is of another size than its frame.
+    """
+    if not isinstance(label, Mapping):
+        return _of_size(read_mask(label), size, label)
+    values = np.zeros(size[::-1], np.uint8)
+    for path, value in label.items():
+        drawn = np.asarray(_of_size(read_mask(path), size, path)) > 0
+        values[drawn] = np.where(values[drawn] == 0, value, DISPUTED)
+    return Image.fromarray(values)
+
+
 def resize_frame(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
     """Return the frame as `(H, W, 3)` uint8 of `size`, each pixel the mean of the source pixels under it.
 
@@ -63,6 +98,15 @@ def resize_mask(mask: Image.Image, size: tuple[int, int]) -> np.ndarray:
     """
     height, width = size
     return np.asarray(mask if mask.size == (width, height) else mask.resize((width, height), Image.Resampling.NEAREST))
+
+
+def _of_size(mask: Image.Image, size: tuple[int, int], path: str | Path) -> Image.Image:
+    if mask.size != size:
+        raise UserError(
+            f"mask {str(path)!r} is {mask.width}x{mask.height}, its frame {size[0]}x{size[1]}; "
+            "give the mask that belongs to the frame, or drop the row."
+        )
+    return mask
 
 
 def _decode(path: str | Path, what: str) -> Image.Image:

@@ -11,12 +11,14 @@ from lap_monai import keys
 from lap_monai.data.finding import Finding
 
 #: A datalist row: `image`, `label`, `video`, `clip`, `frame`, `phase` and, where the layout has one, `split`.
+#: `label` is what `read_label` takes, or None. Where the frames of a video are not numbered through, `id` names the
+#: frame. Rows of a layout whose frames are annotated in part also say what is annotated (`row_knowledge`).
 Row = dict[str, Any]
 
 
 def row_id(row: Row) -> str:
     """Return the name of a row's frame, unique in its data set and the same on every machine."""
-    return f"{row[keys.VIDEO]}_{row[keys.FRAME]}"
+    return str(row.get("id") or f"{row[keys.VIDEO]}_{row[keys.FRAME]}")
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from lap_monai.checks import UserError, require_choice, require_dir
-from lap_monai.data import cholecseg8k, endoscapes
+from lap_monai.data import cholecseg8k, dsad, endoscapes
 from lap_monai.data.finding import Finding
 from lap_monai.data.layout import Layout, Row
 
 #: Every layout by its name. A further one is a module with a `LAYOUT`, named here.
-LAYOUTS: dict[str, Layout] = {module.LAYOUT.name: module.LAYOUT for module in (cholecseg8k, endoscapes)}
+LAYOUTS: dict[str, Layout] = {module.LAYOUT.name: module.LAYOUT for module in (cholecseg8k, endoscapes, dsad)}
 
 
 def find_layout(root: str | Path, layout: str | None = None) -> tuple[Layout, Path]:
@@ -96,6 +97,15 @@ def read_cholecseg8k(root: str | Path, phases_dir: str | Path | None = None) -> 
 def read_endoscapes(root: str | Path) -> list[Row]:
     """Return the datalist rows of Endoscapes-Seg50, each with its official `split`; see `read_layout`."""
     return read_layout(root, "endoscapes")
+
+
+def read_dsad(root: str | Path, sources: Iterable[str] = ("organs",), rater: str | None = None) -> list[Row]:
+    """Return the datalist rows of the Dresden Surgical Anatomy Dataset; see `read_layout` and `dsad.choose_rows`.
+
+    By default those of the organs' folders: `multilabel` holds the frames of `stomach` once more. The official split is
+    `apply_split(rows, "dsad")`.
+    """
+    return dsad.choose_rows(read_layout(root, "dsad"), sources, rater)
 
 
 def _describe(root: Path, most: int = 4) -> str:

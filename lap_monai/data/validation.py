@@ -22,6 +22,7 @@ from lap_monai.data.frame_probe import FrameProbe, probe_frame
 from lap_monai.data.layout import Row, row_id
 from lap_monai.data.layouts import scan_layout
 from lap_monai.data.ordering import natural_key
+from lap_monai.data.partial_labels import weak_label_contradictions
 from lap_monai.data.split import PARTS, Split
 from lap_monai.data.splits import folder_split, load_split
 from lap_monai.label_space import LabelSpace, get_label_space
@@ -151,6 +152,7 @@ def validate(
     sizes = [probe.size for probe in probes]
     findings += [finding for probe in probes for finding in probe.findings]
     findings += split_findings
+    findings += weak_label_contradictions(rows, pixels, space.classes, str(folder))
     findings += _repeated_frames(rows) + _odd_sizes(rows, sizes) + _missing_phases(rows)
     findings += _duplicates(rows, probes, chosen) + _lost_classes(rows, pixels, space, chosen)
     return Validation(
