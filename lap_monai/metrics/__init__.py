@@ -3,6 +3,15 @@
 from lap_monai.metrics.bootstrap import MIN_VIDEOS, BootstrapIntervals, bootstrap_iou
 from lap_monai.metrics.confusion import confusion_matrix
 from lap_monai.metrics.frame_scores import FrameScores
+from lap_monai.metrics.incremental import (
+    backward_transfer,
+    forgetting_from_best,
+    forgetting_from_first,
+    group_means,
+    harmonic_mean,
+    plasticity,
+)
+from lap_monai.metrics.incremental_summary import incremental_summary, score_matrix, step_summary
 from lap_monai.metrics.overlap import (
     AbsentPolicy,
     class_dice,
@@ -25,13 +34,19 @@ __all__ = [
     "BootstrapIntervals",
     "FrameScores",
     "PairedDifference",
+    "backward_transfer",
     "bootstrap_iou",
     "class_dice",
     "class_iou",
     "confusion_matrix",
     "dice",
+    "forgetting_from_best",
+    "forgetting_from_first",
     "frame_miou",
+    "group_means",
+    "harmonic_mean",
     "holm",
+    "incremental_summary",
     "iou",
     "iou_per_image",
     "iou_per_video",
@@ -39,8 +54,11 @@ __all__ = [
     "miou",
     "paired_difference",
     "patient_interval",
+    "plasticity",
     "pool_by_video",
+    "score_matrix",
     "sign_flip_p",
+    "step_summary",
     "summarise",
     "surface_dice",
 ]
