@@ -1,7 +1,7 @@
 """Measures of learning class after class, from the matrix R of scores by step and class.
 
-`R[t, c]` is the score, an IoU or a Dice, of class c after step t: `(T, C)`, class 0 being the background. `arrival[c]` is
-the step that brought class c, 0 for the background. Entries before a class's arrival are never looked at. NaN, for a
+`R[t, c]` is the score, an IoU or a Dice, of class c after step t: `(T, C)`, class 0 being the background. `arrival[c]`
+is the step that brought class c, 0 for the background. Entries before a class's arrival are never looked at. NaN, for a
 class that the evaluated set lacks, is skipped by every mean and stays NaN in every value per class.
 """
 
@@ -34,7 +34,7 @@ def group_means(matrix: ArrayLike, arrival: ArrayLike, background: bool = False)
 
 
 def harmonic_mean(base: ArrayLike, new: ArrayLike) -> Floats:
-    """Return 2 · base · new / (base + new), elementwise: high only if both are; 0 if both are, NaN if one is missing."""
+    """Return 2 · base · new / (base + new), elementwise: high only if both are, NaN if one is missing."""
     first, second = np.asarray(base, dtype=np.float64), np.asarray(new, dtype=np.float64)
     total = first + second
     return np.where(total == 0, 0.0, 2 * first * second / np.where(total == 0, 1.0, total))
@@ -66,9 +66,10 @@ def forgetting_from_first(matrix: ArrayLike, arrival: ArrayLike) -> Floats:
 def backward_transfer(matrix: ArrayLike, arrival: ArrayLike) -> float:
     """Return what later steps did to the classes of earlier ones: below 0 for forgetting.
 
-    Lopez-Paz and Ranzato 2017, equation 3: the mean over the steps before the last of (score of the step's classes after
-    the last step - score right after it), where a step's score is the mean over its classes without the background. So
-    a step of one class weighs as much as one of six, unlike in the mean of `forgetting_from_first`. NaN for one step.
+    Lopez-Paz and Ranzato 2017, equation 3: the mean over the steps before the last of (score of the step's classes
+    after the last step - score right after it), where a step's score is the mean over its classes without the
+    background. So a step of one class weighs as much as one of six, unlike in the mean of `forgetting_from_first`. NaN
+    for a single step.
     """
     scores, came = _checked(matrix, arrival)
     classes = np.arange(len(came)) > 0
@@ -100,7 +101,7 @@ def _checked(matrix: ArrayLike, arrival: ArrayLike) -> tuple[Floats, NDArray[np.
     scores, came = np.array(matrix, dtype=np.float64), np.asarray(arrival, dtype=np.int64)
     if scores.ndim != 2 or scores.shape[1:] != came.shape or not len(came) or not len(scores):
         raise ValueError(f"expected scores (T, C) and arrivals (C,), got {scores.shape} and {came.shape}.")
-    if came[0] != 0 or not (0 <= came.min() and came.max() < len(scores)):
+    if came[0] != 0 or came.min() < 0 or came.max() >= len(scores):
         raise ValueError(f"expected arrivals from 0 to {len(scores) - 1}, the background's 0, got {came.tolist()}.")
     scores[np.arange(len(scores))[:, None] < came] = np.nan
     return scores, came
