@@ -1,0 +1,150 @@
+"""What earlier networks know, carried over on real and on synthetic images."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lap_monai.keys import IGNORE_INDEX
+from lap_monai.losses.folding import check_teacher, fold_into_background
+from lap_monai.losses.pixel_scores import mean_over_images
+from lap_monai.losses.precision import full_precision
+from lap_monai.task_stream import TaskStep
+
+
+class ReplayDistillationLoss(nn.Module):
+    """Soft targets of the teacher and, on images without labels, of the expert for the new classes.
+
+    Our reading of Zhao et al. 2025 (the equations were not at hand), rows A4 and A5 of `docs/incremental_methods.md`.
+    The teacher is the previous network, the expert one trained on this step's data alone.
+
+    - Images with labels: the labels speak for the new classes, so the student's background and new classes together are
+      the teacher's background, as in `UnbiasedDistillationLoss`.
+    - Images without labels, the synthetic ones: what the teacher calls background, the expert divides into background
+      and new classes, `p(c) = teacher(background) * expert(c)`. Without an expert they are treated like the others.
+
+    Every image counts alike: mean over its pixels, then mean over the images, of the divergence of the student from
+    that target.
+
+    Args:
+        step: the step that the student learns.
+        hard: whether the target is the likeliest class alone instead of the distribution.
+    """
+
+    def __init__(self, step: TaskStep, hard: bool = False) -> None:
+        super().__init__()
+        self.step = step
+        self.hard = hard
+
+    def forward(
+        self,
+        logits: Tensor,
+        teacher_logits: Tensor,
+        labelled: Tensor,
+        expert_logits: Tensor | None = None,
+        ignore: Tensor | None = None,
+    ) -> Tensor:
+        """Return the loss, a scalar of at least 0.
+
+        Args:
+            logits: the student's, `(B, C, H, W)` in the channels of the step; images with labels first.
+            teacher_logits: the previous network's, `(B, 1 + old, H, W)`.
+            labelled: bool `(B,)`: whether an image has labels.
+            expert_logits: the expert's for the U images without labels, `(U, 1 + new, H, W)`; None without expert.
+            ignore: `(B, 1, H, W)`, 255 at pixels that do not count; None if all do.
+
+        Raises:
+            ValueError: if the channels are not those of the step, or an image with labels follows one without.
+        """
+        check_teacher(logits, teacher_logits, self.step, type(self).__name__)
+        count = labelled_first(labelled) if expert_logits is not None else len(logits)
+        log_p = full_precision(logits).log_softmax(dim=1)
+        teacher = full_precision(teacher_logits.detach()).log_softmax(dim=1)
+        parts = [self._per_image(fold_into_background(log_p[:count], self.step.new_channels), teacher[:count])]
+        if expert_logits is not None:
+            parts.append(self._per_image(log_p[count:], divide_background(teacher[count:], expert_logits)))
+        return _mean(torch.cat(parts), ignore)
+
+    def _per_image(self, student: Tensor, target: Tensor) -> Tensor:
+        """Return the divergence `(B, H, W)` of log-probabilities from those of the target, both `(B, K, H, W)`."""
+        if self.hard:
+            return F.nll_loss(student, target.argmax(dim=1), reduction="none")
+        return (target.exp() * (target - student)).sum(dim=1)
+
+
+class SigmoidReplayDistillationLoss(nn.Module):
+    """The same for networks with one sigmoid a class: the teacher answers for old classes, the expert for new ones.
+
+    Binary divergence per class, the mean over the channels of an image that somebody answers for; the background has no
+    head of its own. Nothing need be folded: each class is a question of its own.
+
+    Args:
+        step: the step that the student learns.
+        hard: whether targets are rounded to 0 and 1.
+    """
+
+    def __init__(self, step: TaskStep, hard: bool = False) -> None:
+        super().__init__()
+        self.step = step
+        self.hard = hard
+
+    def forward(
+        self,
+        logits: Tensor,
+        teacher_logits: Tensor,
+        labelled: Tensor,
+        expert_logits: Tensor | None = None,
+        ignore: Tensor | None = None,
+    ) -> Tensor:
+        """Return the loss, a scalar of at least 0; the arguments are those of `ReplayDistillationLoss`."""
+        check_teacher(logits, teacher_logits, self.step, type(self).__name__)
+        count = labelled_first(labelled) if expert_logits is not None else len(logits)
+        scores, teacher = full_precision(logits), full_precision(teacher_logits.detach())[:, 1:]
+        old, new = list(self.step.old_channels), list(self.step.new_channels)
+        parts = [self._per_pixel(scores[:count, old], teacher[:count])]
+        if expert_logits is not None:
+            expert = full_precision(expert_logits.detach())[:, 1:]
+            parts.append(self._per_pixel(scores[count:, old + new], torch.cat([teacher[count:], expert], dim=1)))
+        return _mean(torch.cat(parts), ignore)
+
+    def _per_pixel(self, student: Tensor, target: Tensor) -> Tensor:
+        p = target.sigmoid()
+        if self.hard:
+            p = (p > 0.5).to(p.dtype)
+        cross_entropy = F.binary_cross_entropy_with_logits(student, p, reduction="none")
+        entropy = -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p))
+        return (cross_entropy - entropy).sum(dim=1) / max(student.shape[1], 1)
+
+
+def _mean(pixels: Tensor, ignore: Tensor | None) -> Tensor:
+    """Return the mean over the pixels `(B, H, W)` that count of each image, then over the images."""
+    counts = torch.ones_like(pixels, dtype=torch.bool) if ignore is None else ignore[:, 0] != IGNORE_INDEX
+    return mean_over_images((pixels * counts).sum(dim=(1, 2)) / counts.sum(dim=(1, 2)).clamp_min(1))
+
+
+def divide_background(teacher_log_p: Tensor, expert_logits: Tensor) -> Tensor:
+    """Divide what a teacher calls background into background and new classes, as an expert for these sees it.
+
+    Args:
+        teacher_log_p: log-probabilities of background and old classes, `(B, 1 + old, H, W)`.
+        expert_logits: the expert's, background and new classes, `(B, 1 + new, H, W)`.
+
+    Returns:
+        Log-probabilities `(B, 1 + old + new, H, W)` in the channels of the step.
+    """
+    expert = full_precision(expert_logits.detach()).log_softmax(dim=1)
+    background = teacher_log_p[:, :1]
+    return torch.cat([background + expert[:, :1], teacher_log_p[:, 1:], background + expert[:, 1:]], dim=1)
+
+
+def labelled_first(labelled: Tensor) -> int:
+    """Return how many images have labels.
+
+    Raises:
+        ValueError: if one of them follows one without.
+    """
+    count = int(labelled.sum())
+    if not bool(labelled[:count].all()):
+        raise ValueError("expected the images with labels first, as MixedBatchSampler orders them.")
+    return count

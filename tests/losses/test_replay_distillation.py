@@ -1,0 +1,211 @@
+"""DDCL's distillation against its definition as loops, and completed labels."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from step_images import NO_NEW, NO_OLD, ONE_EACH, STEP, STEPS, make_images, pixels
+
+from lap_monai.losses import (
+    DistillationLoss,
+    ReplayDistillationLoss,
+    SigmoidReplayDistillationLoss,
+    UnbiasedDistillationLoss,
+    complete_labels,
+    divide_background,
+    labelled_first,
+    teacher_channels,
+)
+from lap_monai.task_stream import Knowledge
+
+LABELLED = torch.tensor([True, True, False])
+
+
+def make_expert(step=STEP, images=1, seed=5):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(images, 1 + len(step.new), 4, 5, generator=generator, dtype=torch.float64)
+
+
+def softmax(scores):
+    weights = [math.exp(score) for score in scores]
+    return [weight / sum(weights) for weight in weights]
+
+
+def divergence(p, q):
+    return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+
+
+def by_loops(step, logits, teacher, expert):
+    """The mean over two real images and a synthetic one."""
+    total = 0.0
+    for image in range(3):
+        terms = []
+        answers = pixels(expert) if image == 2 else [None] * 20
+        rows = (pixels(logits[image : image + 1]), pixels(teacher[image : image + 1]), answers)
+        for student, old, new in zip(*rows, strict=True):
+            q, p = softmax(student), softmax(old)
+            if new is None:
+                q = [q[0] + sum(q[c] for c in step.new_channels), *(q[c] for c in step.old_channels)]
+            else:
+                e = softmax(new)
+                p = [p[0] * e[0], *p[1:], *(p[0] * value for value in e[1:])]
+            terms.append(divergence(p, q))
+        total += sum(terms) / len(terms)
+    return total / 3
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_the_expert_divides_what_the_teacher_calls_background(step):
+    logits, teacher, _ = make_images(step)
+    expert = make_expert(step)
+    found = ReplayDistillationLoss(step)(logits, teacher, LABELLED, expert)
+    assert found.item() == pytest.approx(by_loops(step, logits, teacher, expert))
+
+
+def test_divided_background_is_a_distribution_that_keeps_the_old_classes():
+    _, teacher, _ = make_images(STEP)
+    expert = make_expert(images=3)
+    p = divide_background(teacher.log_softmax(1), expert).exp()
+    torch.testing.assert_close(p.sum(1), torch.ones_like(p[:, 0]))
+    torch.testing.assert_close(p[:, 1:3], teacher.softmax(1)[:, 1:])
+    torch.testing.assert_close(p[:, [0, 3, 4]] / p[:, [0, 3, 4]].sum(1, keepdim=True), expert.softmax(1))
+
+
+def test_without_an_expert_it_is_the_unbiased_distillation_of_all_images():
+    logits, teacher, _ = make_images(STEP)
+    expected = UnbiasedDistillationLoss(STEP)(logits, teacher)
+    assert ReplayDistillationLoss(STEP)(logits, teacher, LABELLED).item() == pytest.approx(expected.item())
+
+
+def test_without_new_classes_it_is_plain_distillation():
+    logits, teacher, _ = make_images(NO_NEW)
+    expert = torch.zeros(1, 1, 4, 5)
+    expected = DistillationLoss(1)(logits, teacher).item()
+    assert ReplayDistillationLoss(NO_NEW)(logits, teacher, LABELLED, expert).item() == pytest.approx(expected)
+
+
+def test_without_old_classes_the_expert_teaches_alone():
+    logits, teacher, _ = make_images(NO_OLD)
+    expert = make_expert(NO_OLD)
+    expected = DistillationLoss(1)(logits[2:], expert).item() / 3
+    assert ReplayDistillationLoss(NO_OLD)(logits, teacher, LABELLED, expert).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("loss", [ReplayDistillationLoss, SigmoidReplayDistillationLoss])
+def test_a_student_that_agrees_with_both_has_loss_and_gradient_zero(loss):
+    _, teacher, _ = make_images(STEP)
+    expert = make_expert(images=3)
+    agreeing = divide_background(teacher.log_softmax(1), expert)
+    if loss is SigmoidReplayDistillationLoss:
+        agreeing = torch.cat([teacher, expert[:, 1:]], dim=1)
+    agreeing.requires_grad_()
+    value = loss(STEP)(agreeing, teacher, LABELLED, expert[2:])
+    value.backward()
+    assert value.item() == pytest.approx(0, abs=1e-12)
+    assert agreeing.grad.abs().max() < 1e-12
+
+
+def test_sigmoids_ask_the_teacher_for_old_and_the_expert_for_new_classes():
+    logits, teacher, _ = make_images(STEP)
+    expert = make_expert()
+    total = 0.0
+    for image in range(3):
+        answers = pixels(expert) if image == 2 else [[0.0]] * 20
+        rows = (pixels(logits[image : image + 1]), pixels(teacher[image : image + 1]), answers)
+        terms = []
+        for student, old, new in zip(*rows, strict=True):
+            targets = [1 / (1 + math.exp(-v)) for v in (*old[1:], *new[1:])]
+            mine = [1 / (1 + math.exp(-v)) for v in student[1 : 1 + len(targets)]]
+            pairs = zip(targets, mine, strict=True)
+            terms.append(sum(divergence((p, 1 - p), (q, 1 - q)) for p, q in pairs) / len(targets))
+        total += sum(terms) / len(terms)
+    found = SigmoidReplayDistillationLoss(STEP)(logits, teacher, LABELLED, expert)
+    assert found.item() == pytest.approx(total / 3)
+
+
+def test_hard_targets_are_the_cross_entropy_with_the_likeliest_class():
+    logits, teacher, _ = make_images(STEP)
+    expert = make_expert(images=3)
+    unlabelled = torch.zeros(3, dtype=torch.bool)
+    target = divide_background(teacher.log_softmax(1), expert).argmax(1)
+    expected = torch.nn.functional.cross_entropy(logits, target)
+    found = ReplayDistillationLoss(STEP, hard=True)(logits, teacher, unlabelled, expert)
+    assert found.item() == pytest.approx(expected.item())
+
+
+@pytest.mark.parametrize("loss", [ReplayDistillationLoss, SigmoidReplayDistillationLoss])
+def test_ignored_pixels_teach_nothing(loss):
+    logits, teacher, _ = make_images(STEP)
+    ignore = torch.zeros(3, 1, 4, 5, dtype=torch.uint8)
+    ignore[2, :, :2] = 255
+    logits.requires_grad_()
+    value = loss(STEP)(logits, teacher, LABELLED, make_expert(), ignore)
+    value.backward()
+    assert (logits.grad[2, :, :2] == 0).all()
+    assert (logits.grad[:2].abs().sum(1) > 0).all()
+    upper = loss(STEP)(logits[2:, :, 2:], teacher[2:, :, 2:], LABELLED[2:], make_expert()[:, :, 2:])
+    others = loss(STEP)(logits[:2], teacher[:2], LABELLED[:2])
+    assert value.item() == pytest.approx((2 * others + upper).item() / 3)
+
+
+@pytest.mark.parametrize("loss", [ReplayDistillationLoss, SigmoidReplayDistillationLoss])
+def test_gradients(loss):
+    logits, teacher, _ = make_images(ONE_EACH)
+    expert = make_expert(ONE_EACH)
+    assert torch.autograd.gradcheck(lambda x: loss(ONE_EACH)(x, teacher, LABELLED, expert), logits.requires_grad_())
+
+
+def test_images_with_labels_come_first():
+    assert labelled_first(LABELLED) == 2
+    assert labelled_first(LABELLED[2:]) == 0
+    with pytest.raises(ValueError, match="labels first"):
+        labelled_first(~LABELLED)
+
+
+# --- completed labels ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sigmoid", [False, True])
+def test_labels_are_completed_where_the_teacher_is_confident_and_nobody_labelled(sigmoid):
+    _, teacher, label = make_images(STEP)
+    p = teacher.sigmoid() if sigmoid else teacher.softmax(1)
+    found = complete_labels(label, teacher, teacher_channels(STEP), confidence=0.7, sigmoid=sigmoid)
+    filled = 0
+    for before, after, probabilities in zip(label.flatten().tolist(), found.flatten().tolist(), pixels(p), strict=True):
+        best = max(probabilities[1:])
+        expected = probabilities.index(best) if before == 0 and best >= 0.7 else before
+        filled += after != before
+        assert after == expected
+    assert 5 < filled < 40
+
+
+def test_an_images_that_has_no_labels_is_completed_everywhere():
+    _, teacher, label = make_images(STEP)
+    label[2] = 255
+    alone = complete_labels(label, teacher, (0, 1, 2))
+    found = complete_labels(label, teacher, (0, 1, 2), labelled=LABELLED)
+    assert (alone[2] == 255).all()
+    assert set(found[2].unique().tolist()) == {1, 2, 255}
+    assert torch.equal(found[:2], alone[:2])
+
+
+def test_an_expert_fills_in_channels_of_its_own():
+    expert = make_expert() * 10
+    found = complete_labels(torch.zeros(1, 1, 4, 5), expert, (0, *STEP.new_channels))
+    assert set(found.unique().tolist()) == {0, 3, 4}
+
+
+def test_what_labels_say_is_not_asked_again():
+    _, teacher, label = make_images(STEP)
+    knowledge = torch.zeros(3, 5, dtype=torch.uint8)
+    knowledge[0, 2] = Knowledge.ABSENT
+    found = complete_labels(label, teacher, (0, 1, 2), knowledge=knowledge)
+    assert 2 not in found[0]
+    assert 2 in found[1]
+
+
+def test_a_teacher_of_the_background_alone_completes_nothing():
+    _, teacher, label = make_images(NO_OLD)
+    assert torch.equal(complete_labels(label, teacher, (0,)), label)
