@@ -6,7 +6,7 @@ A comparison is only fair inside one label space, so results, splits' statistics
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -97,6 +97,10 @@ class LabelSpace:
             ignored=tuple(sorted(set(self.ignored) | (set(self.values) - set(values)))),
             origin=origin,
         )
+
+    def of_class_ids(self) -> LabelSpace:
+        """Return the same classes for masks that hold class indices, such as a network's label maps."""
+        return replace(self, values={i: i for i in range(self.num_classes)}, ignored=(IGNORE_INDEX,))
 
 
 def _space(

@@ -85,3 +85,13 @@ def test_merging_an_unknown_class_is_refused_with_the_nearest_name():
 def test_an_unknown_space_is_refused_with_the_nearest_name():
     with pytest.raises(UserError, match="Did you mean 'cholecseg8k_zhang8'"):
         get_label_space("cholecseg8k_zang8")
+
+
+@pytest.mark.parametrize("space", LABEL_SPACES.values(), ids=str)
+def test_class_ids_are_read_as_they_are(space):
+    ids = np.arange(256, dtype=np.uint8)
+    decoded = space.of_class_ids().encode(ids)
+    assert decoded[: space.num_classes].tolist() == list(range(space.num_classes))
+    assert (decoded[space.num_classes :] == 255).all()
+    assert space.of_class_ids().unknown_values(np.ones(256)) == tuple(range(space.num_classes, 255))
+    assert space.of_class_ids().classes == space.classes

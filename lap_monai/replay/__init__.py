@@ -11,11 +11,23 @@ from lap_monai.replay.pixel_space import PixelSpace
 from lap_monai.replay.planted import plant_copies
 from lap_monai.replay.quality import kid, ms_ssim_diversity, precision_recall
 from lap_monai.replay.selection import select_balanced
+from lap_monai.replay.set_audit import REASONS, AuditOutcome, Neighbours, SetAudit
+from lap_monai.replay.set_frames import SetFrames
 from lap_monai.replay.synthetic_set import SyntheticImage, SyntheticSet, image_seed
+from lap_monai.replay.teacher import Teacher, confidence
+from lap_monai.replay.teacher_labels import (
+    TeacherAnswers,
+    label_images,
+    read_probabilities,
+    synthetic_rows,
+    write_teacher_labels,
+)
 
 __all__ = [
     "COPY_DISTANCE",
     "MIN_PATIENTS",
+    "REASONS",
+    "AuditOutcome",
     "AuditResult",
     "CachedFrames",
     "ColourModel",
@@ -23,17 +35,27 @@ __all__ = [
     "Frames",
     "MemorisationAudit",
     "Nearest",
+    "Neighbours",
     "PixelSpace",
+    "SetAudit",
+    "SetFrames",
     "SyntheticImage",
     "SyntheticSet",
+    "Teacher",
+    "TeacherAnswers",
+    "confidence",
     "encoder_features",
     "image_seed",
     "kid",
+    "label_images",
     "ms_ssim_diversity",
     "near_duplicates",
     "null_frames",
     "null_limit",
     "plant_copies",
     "precision_recall",
+    "read_probabilities",
     "select_balanced",
+    "synthetic_rows",
+    "write_teacher_labels",
 ]

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from lap_monai.checks import UserError
 from lap_monai.replay.feature_space import FeatureSpace
-from lap_monai.replay.features import encoder_features
 from lap_monai.replay.frames import Frames, require_same_size
 from lap_monai.replay.nearest import Nearest
 from lap_monai.replay.pixel_space import PixelSpace
@@ -24,6 +22,9 @@ COPY_DISTANCE = 0.06
 
 #: Patients that a null needs. Frames of one patient are alike: with fewer, a single one's look would set the limit.
 MIN_PATIENTS = 5
+
+#: N frames → features `(N, D)`.
+Encode = Callable[[Frames], NDArray[np.float32]]
 
 _QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 1.0)
 
@@ -96,7 +97,7 @@ class MemorisationAudit:
         training: the M frames that the generator learned from.
         held_out: n frames of patients that it never saw, of the same size.
         patients: n names, whose each held-out frame is.
-        network: a network whose encoder gives the features, in evaluation mode; None for pixels alone.
+        encode: N frames → features `(N, D)`, such as `Teacher.features`; None for pixels alone.
         level: share of new patients' frames that each space may flag.
 
     Raises:
@@ -108,11 +109,11 @@ class MemorisationAudit:
         training: Frames,
         held_out: Frames,
         patients: Sequence[str],
-        network: nn.Module | None = None,
+        encode: Encode | None = None,
         level: float = 0.01,
     ) -> None:
         self.level = level
-        self.network = network
+        self.encode = encode
         null_limit(np.zeros(len(held_out)), patients, level)  # too few are told before any work
         self.pixels = PixelSpace(training)
         require_same_size(held_out, self.pixels.size, "held-out frames")
@@ -121,11 +122,9 @@ class MemorisationAudit:
         self.features: FeatureSpace | None = None
         self.null_feature: NDArray[np.float64] | None = None
         self.feature_limit: float | None = None
-        if network is not None:
-            self.training_features = encoder_features(network, training)
-            self.held_out_features = encoder_features(network, held_out)
-            self.features = FeatureSpace(self.training_features)
-            self.null_feature = self.features.nearest(self.held_out_features).distance
+        if encode is not None:
+            self.features = FeatureSpace(encode(training))
+            self.null_feature = self.features.nearest(encode(held_out)).distance
             self.feature_limit = null_limit(self.null_feature, patients, level)
         self.counts = {"training": len(training), "held_out": len(held_out), "patients": len(set(patients))}
 
@@ -134,7 +133,7 @@ class MemorisationAudit:
 
         Args:
             frames: N images of the training frames' size.
-            features: their `encoder_features`, if they are at hand.
+            features: what `encode` makes of them, if that is at hand.
 
         Raises:
             UserError: if they are of another size.
@@ -142,10 +141,14 @@ class MemorisationAudit:
         pixel = self.pixels.nearest(frames)
         # At the limit lies a frame of the null itself; it does not count as flagged, nor does its equal.
         near_in_pixels = pixel.distance < self.pixel_limit
-        if self.features is None or self.network is None or self.feature_limit is None:
+        if self.features is None or self.encode is None or self.feature_limit is None:
             return AuditResult(pixel, None, near_in_pixels, np.zeros(len(frames), bool))
-        feature = self.features.nearest(encoder_features(self.network, frames) if features is None else features)
+        feature = self.features.nearest(self.encode(frames) if features is None else features)
         return AuditResult(pixel, feature, near_in_pixels, feature.distance < self.feature_limit)
+
+    def points(self, features: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """Return features as points in whose distances `feature_limit` is given; None without features."""
+        return None if self.features is None else self.features.points(features)
 
     def describe(self) -> dict[str, Any]:
         """Return limits and nulls for a manifest: what each image was compared with."""

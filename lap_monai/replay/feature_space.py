@@ -35,14 +35,13 @@ class FeatureSpace:
         distance = torch.cat([values for values, _ in found])
         return Nearest(torch.cat([index for _, index in found]).numpy(), distance.double().numpy())
 
-    def pairwise(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the distances `(N, N)` of features `(N, D)` from each other."""
-        scaled = self._scaled(features)
-        return torch.cdist(scaled, scaled, compute_mode="donot_use_mm_for_euclid_dist").numpy()
+    def points(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return features `(N, D)` as points whose Euclidean distances are the distances of this space."""
+        return (features - self._mean) / (self._spread * np.sqrt(features.shape[1], dtype=np.float32))
 
     def _distances(self, scaled: Tensor) -> Tensor:
         # The faster way over matrix products loses the distance of a copy, 0, in rounding.
         return torch.cdist(scaled, self._training, compute_mode="donot_use_mm_for_euclid_dist")
 
     def _scaled(self, features: NDArray[np.float32]) -> Tensor:
-        return torch.from_numpy((features - self._mean) / (self._spread * np.sqrt(features.shape[1], dtype=np.float32)))
+        return torch.from_numpy(self.points(features))

@@ -15,7 +15,7 @@ from lap_monai.replay.frames import Frames
 def near_duplicates(
     frames: Frames,
     order: Sequence[int],
-    distances: NDArray[np.float32] | None = None,
+    points: NDArray[np.float32] | None = None,
     limit: float = 0.0,
 ) -> dict[int, int]:
     """Find images that repeat a better one.
@@ -26,8 +26,8 @@ def near_duplicates(
     Args:
         frames: N images; uniform ones have no hash.
         order: positions of the images to look at, best first: of near-duplicates the first is kept.
-        distances: distances of the features, `(N, N)`; None leaves them out.
-        limit: distance of features below which two images say the same.
+        points: features whose Euclidean distances mean something, `(N, D)`; None leaves them out.
+        limit: distance of points below which two images say the same.
 
     Returns:
         Position of a repetition → position of the kept image that it repeats.
@@ -42,8 +42,9 @@ def near_duplicates(
     found: dict[int, int] = {}
     for index in order:
         same = repeated.get(index, set())
-        if distances is not None and kept:
-            same = same | {kept[place] for place in np.flatnonzero(distances[index, kept] < limit)}
+        if points is not None and kept:
+            distances = np.linalg.norm(points[kept] - points[index], axis=1)
+            same = same | {kept[place] for place in np.flatnonzero(distances < limit)}
         # Chains of likeness are cut: what repeats only an image that was itself left out stays.
         original = next((other for other in kept if other in same), None)
         if original is None:

@@ -71,7 +71,7 @@ def _everything(frame: Pixels, rng: np.random.Generator) -> Pixels:
     return frame
 
 
-def _bytes(values: NDArray[np.float64]) -> Pixels:
+def _bytes(values: NDArray[np.floating]) -> Pixels:
     return values.clip(0, 255).round().astype(np.uint8)
 
 

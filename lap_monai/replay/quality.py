@@ -120,17 +120,8 @@ def ms_ssim_diversity(frames: Frames, pairs: int = 200, seed: int = 0) -> float:
     weights = _weights(min(frame_size(frames, "images")))
     rng = np.random.default_rng(seed)
     values = [
-        float(
-            compute_ms_ssim(
-                *(_grey(frames[int(index)]) for index in rng.choice(len(frames), 2, replace=False)),
-                spatial_dims=2,
-                data_range=255,
-                kernel_size=(_KERNEL, _KERNEL),
-                kernel_sigma=(_SIGMA, _SIGMA),
-                weights=weights,
-            )
-        )
-        for _ in range(pairs)
+        _likeness(frames[int(first)], frames[int(second)], weights)
+        for first, second in (rng.choice(len(frames), 2, replace=False) for _ in range(pairs))
     ]
     return float(np.mean(values))
 
@@ -144,8 +135,11 @@ def _weights(shortest: int) -> tuple[float, ...]:
     return tuple(weight / sum(_MS_WEIGHTS[:scales]) for weight in _MS_WEIGHTS[:scales])
 
 
-def _grey(frame: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(frame @ np.array([0.299, 0.587, 0.114], np.float32))[None, None]
+def _likeness(first: NDArray[np.uint8], second: NDArray[np.uint8], weights: tuple[float, ...]) -> float:
+    luma = np.array([0.299, 0.587, 0.114], np.float32)
+    x, y = (torch.from_numpy(frame @ luma)[None, None] for frame in (first, second))
+    kernel, sigma = (_KERNEL, _KERNEL), (_SIGMA, _SIGMA)
+    return float(compute_ms_ssim(x, y, 2, 255, kernel_size=kernel, kernel_sigma=sigma, weights=weights))
 
 
 def _standardized(real: Features, synthetic: Features) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

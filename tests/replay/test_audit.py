@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from replay_frames import Operations
 from tiny_data import picture
 
 from lap_monai.checks import UserError
-from lap_monai.replay import MemorisationAudit, null_frames, null_limit, plant_copies
+from lap_monai.replay import MemorisationAudit, encoder_features, null_frames, null_limit, plant_copies
 
 # --- the limit -----------------------------------------------------------------------------------------------------
 
@@ -113,7 +114,9 @@ def network() -> BasicUNet:
 
 
 def test_features_do_not_tell_mirror_images_apart(operations: Operations, network: BasicUNet) -> None:
-    audit = MemorisationAudit(operations.training, operations.held_out, operations.patients, network)
+    audit = MemorisationAudit(
+        operations.training, operations.held_out, operations.patients, partial(encoder_features, network)
+    )
     copies = [frame[:, ::-1] for frame in operations.training[:8]]
     found = audit(copies)
     assert found.feature is not None

@@ -67,17 +67,16 @@ def test_the_first_of_equals_is_kept() -> None:
 
 def test_features_find_what_hashes_do_not() -> None:
     frames = [picture(seed, SIZE) for seed in range(4)]
-    places = np.array([0.0, 1.0, 1.05, 3.0])
-    distances = np.abs(places[:, None] - places).astype(np.float32)
-    assert near_duplicates(frames, range(4), distances, limit=0.1) == {2: 1}
-    assert near_duplicates(frames, range(4), distances, limit=0.01) == {}
+    points = np.array([[0, 0], [3, 4], [3, 4.2], [9, 9]], np.float32)
+    assert near_duplicates(frames, range(4), points, limit=0.3) == {2: 1}
+    assert near_duplicates(frames, range(4), points, limit=0.1) == {}
 
 
 def test_chains_are_cut() -> None:
     """Each is close to the next: every second one stays, not only the first."""
     frames = [picture(seed, SIZE) for seed in range(5)]
-    distances = np.abs(np.arange(5.0)[:, None] - np.arange(5.0)).astype(np.float32)
-    assert near_duplicates(frames, range(5), distances, limit=1.5) == {1: 0, 3: 2}
+    points = np.arange(5, dtype=np.float32)[:, None]
+    assert near_duplicates(frames, range(5), points, limit=1.5) == {1: 0, 3: 2}
 
 
 # --- class balance -------------------------------------------------------------------------------------------------

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.inferers import SimpleInferer
+from monai.networks.nets import BasicUNet
+from PIL import Image
+from replay_frames import Operations
+
+from lap_monai.checks import UserError
+from lap_monai.data import read_layout
+from lap_monai.replay import (
+    REASONS,
+    SetAudit,
+    SyntheticSet,
+    Teacher,
+    plant_copies,
+    read_probabilities,
+    synthetic_rows,
+)
+
+CLASSES = ("a", "b", "c", "d")
+SIZE = (48, 80)
+
+
+@pytest.fixture(scope="module")
+def teacher() -> Teacher:
+    torch.manual_seed(0)
+    network = BasicUNet(2, 3, len(CLASSES), features=(4, 8, 8, 16, 16, 4)).eval().requires_grad_(False)
+    return Teacher(network, SimpleInferer(), (32, 48))
+
+
+@pytest.fixture(scope="module")
+def parts(phantom_operations: Path) -> dict[str, list[dict[str, Any]]]:
+    rows = read_layout(phantom_operations)
+    names = sorted({row["video"] for row in rows})
+    return {
+        "training": [row for row in rows if row["video"] in names[:4]],
+        "held_out": [row for row in rows if row["video"] in names[4:14]],
+    }
+
+
+@pytest.fixture(scope="module")
+def images(operations: Operations) -> dict[str, np.ndarray]:
+    """What a generator may draw: frames of patients that it never saw, for want of better, and what must go."""
+    copies = plant_copies(operations.training[7], np.random.default_rng(0))
+    good = operations.others
+    return {
+        "good": good,
+        "copies": np.stack(list(copies.values())),
+        "again": np.stack([(good[0] * 0.95 + 5).astype(np.uint8)]),
+        "green": np.stack([good[1][..., [1, 0, 2]] // 2 + np.array([0, 120, 0], np.uint8)]),
+    }
+
+
+@pytest.fixture
+def synthetic(tmp_path: Path, images: dict[str, np.ndarray]) -> SyntheticSet:
+    made = SyntheticSet.create(
+        tmp_path / "set", {"sha256": "ab" * 32, "frame_size": list(SIZE)}, {"name": "by hand", "steps": 7}, seed=0
+    )
+    made.extend(np.concatenate(list(images.values())))
+    return made
+
+
+def places(images: dict[str, np.ndarray], name: str) -> range:
+    start = sum(len(images[other]) for other in list(images)[: list(images).index(name)])
+    return range(start, start + len(images[name]))
+
+
+def audited(synthetic: SyntheticSet, parts: dict[str, Any], teacher: Teacher, tmp_path: Path, **changes: Any) -> Any:
+    arguments = parts | {
+        "teacher": teacher,
+        "classes": CLASSES,
+        "output_dir": tmp_path / "out",
+        "cache_dir": tmp_path / "cache",
+    }
+    return SetAudit(synthetic.folder, **arguments | changes).run()
+
+
+def test_keeps_what_could_be_a_new_patient_and_says_why_the_rest_goes(
+    synthetic: SyntheticSet, images: dict[str, np.ndarray], parts: dict[str, Any], teacher: Teacher, tmp_path: Path
+) -> None:
+    outcome = audited(synthetic, parts, teacher, tmp_path)
+    found = SyntheticSet.open(synthetic.folder)
+    assert all("memorised: pixels" in found.images[i].dropped for i in places(images, "copies"))
+    assert all("colour or exposure" in found.images[i].dropped for i in places(images, "green"))
+    (again,) = places(images, "again")
+    # Of the two alike the surer one stays.
+    assert sum("near-duplicate" in found.images[i].dropped for i in (0, again)) == 1
+    good = [found.images[i] for i in places(images, "good")]
+    assert not any("memorised: pixels" in image.dropped for image in good)
+    assert sum(not image.dropped for image in good) >= len(good) / 2
+    scores = ["pixel_distance", "feature_distance", "colour_distance", "confidence"]
+    assert all(sorted(image.scores) == sorted(scores) for image in found.images)
+
+    assert found.audit is not None
+    memorisation = found.audit["memorisation"]
+    assert set(memorisation["planted_caught"].values()) == {1.0}
+    assert memorisation["share"] == memorisation["flagged"] / len(found)
+    assert memorisation["flagged"] == sum(any("memorised" in why for why in i.dropped) for i in found.images)
+    assert set(found.audit["filters"]) <= set(REASONS)
+    for reason, filtered in found.audit["filters"].items():
+        assert filtered["dropped"] == sum(reason in image.dropped for image in found.images)
+    assert json.loads((tmp_path / "out" / "audit.json").read_text())["kept"] == len(found.kept)
+
+    assert [pair.distance for pair in outcome.neighbours] == sorted(pair.distance for pair in outcome.neighbours)
+    assert all(pair.flagged for pair in outcome.neighbours[: len(images["copies"])])
+    nearest = outcome.neighbours[0]
+    np.testing.assert_array_equal(nearest.pixels, found.read(nearest.image))
+    assert {index for index, _ in outcome.samples} == {image.index for image in found.kept}
+
+
+def test_labels_lie_beside_the_kept_images_and_nowhere_else(
+    synthetic: SyntheticSet, parts: dict[str, Any], teacher: Teacher, tmp_path: Path
+) -> None:
+    audited(synthetic, parts, teacher, tmp_path)
+    found = SyntheticSet.open(synthetic.folder)
+    rows = synthetic_rows(synthetic.folder)
+    assert [row["frame"] for row in rows] == [image.index for image in found.kept]
+    assert len(list((synthetic.folder / "labels").rglob("*.png"))) == len(rows)
+    assert len(list((synthetic.folder / "probabilities").rglob("*.npz"))) == len(rows)
+    assert found.audit is not None
+    assert set(found.audit["labels"]["sha256"]) == {str(row["frame"]) for row in rows}
+    counted = np.zeros(len(CLASSES), int)
+    for row in rows:
+        frame = torch.tensor(found.read(row["frame"])).permute(2, 0, 1)[None]
+        said = teacher.probabilities(frame)[0]
+        ids = np.asarray(Image.open(row["label"]))
+        np.testing.assert_array_equal(ids, said.argmax(0).numpy())
+        counted += np.bincount(ids.ravel(), minlength=len(CLASSES))
+        path = row["label"].replace("/labels/", "/probabilities/").replace(".png", ".npz")
+        read = read_probabilities(path, len(CLASSES))
+        torch.testing.assert_close(read.sum(0), torch.ones(SIZE))
+        assert float((read - said).abs().max()) < 0.01 + float(said.amin(0).max())
+    assert list(found.audit["labels"]["pixels"].values()) == counted.tolist()
+
+
+def test_a_second_run_decides_anew_and_alike(
+    synthetic: SyntheticSet, parts: dict[str, Any], teacher: Teacher, tmp_path: Path
+) -> None:
+    audited(synthetic, parts, teacher, tmp_path, target_count=5)
+    few = SyntheticSet.open(synthetic.folder)
+    assert len(few.kept) == 5
+    assert any("class balance" in image.dropped for image in few.images)
+    audited(synthetic, parts, teacher, tmp_path)
+    many = (synthetic.folder / "manifest.json").read_bytes()
+    assert not any("class balance" in image.dropped for image in SyntheticSet.open(synthetic.folder).images)
+    audited(synthetic, parts, teacher, tmp_path)
+    assert (synthetic.folder / "manifest.json").read_bytes() == many
+
+
+def test_what_somebody_else_dropped_stays_dropped(
+    synthetic: SyntheticSet, parts: dict[str, Any], teacher: Teacher, tmp_path: Path
+) -> None:
+    synthetic.drop(3, "a surgeon said so")
+    synthetic.save()
+    outcome = audited(synthetic, parts, teacher, tmp_path)
+    found = SyntheticSet.open(synthetic.folder)
+    assert found.images[3].dropped == ["a surgeon said so"]
+    assert found.images[3].scores == {}
+    assert outcome.results["images"] == len(found) - 1
+
+
+def test_bad_input(synthetic: SyntheticSet, parts: dict[str, Any], teacher: Teacher, tmp_path: Path) -> None:
+    before = (synthetic.folder / "manifest.json").read_bytes()
+    with pytest.raises(UserError, match=r"Patient video\d+ is among the training and the held-out"):
+        audited(synthetic, parts | {"training": parts["held_out"]}, teacher, tmp_path)
+    with pytest.raises(UserError, match="needs 99"):
+        audited(synthetic, parts | {"held_out": parts["held_out"][:60]}, teacher, tmp_path)
+    with pytest.raises(UserError, match="4 classes apart, the label space has 3"):
+        audited(synthetic, parts, teacher, tmp_path, classes=CLASSES[:3])
+    with pytest.raises(UserError, match="500 images are wanted"):
+        audited(synthetic, parts, teacher, tmp_path, target_count=500)
+    assert (synthetic.folder / "manifest.json").read_bytes() == before
+    with pytest.raises(UserError, match="no teacher's label"):
+        synthetic_rows(unlabelled(synthetic, tmp_path / "other").folder)
+
+
+def unlabelled(synthetic: SyntheticSet, folder: Path) -> SyntheticSet:
+    other = SyntheticSet.create(folder, synthetic.generator, {"name": "by hand"}, seed=1)
+    other.extend(synthetic.read(0)[None])
+    return other
+
+
+def test_an_empty_set_is_told(synthetic: SyntheticSet, parts: dict[str, Any], teacher: Teacher, tmp_path: Path) -> None:
+    empty = SyntheticSet.create(tmp_path / "empty", synthetic.generator, {"name": "by hand"}, seed=1)
+    with pytest.raises(UserError, match="no image to audit"):
+        audited(empty, parts, teacher, tmp_path)
+    with pytest.raises(UserError, match=r"All images .* are dropped"):
+        synthetic_rows(empty.folder)
