@@ -16,6 +16,7 @@ PHASE = "phase"  #: surgical phase: name or None in a row; its index or -1 in a 
 CLASSES = "classes"  #: multi-hot class vector, float `(C,)`
 VIEW = "view"  #: second augmentation of the frame, `(3, H, W)`
 HAS_MASK = "has_mask"  #: whether the sample's mask may be used, bool
+SOFT_TARGETS = "soft_targets"  #: what earlier networks say about the frame, `uint8 (K, H, W)`; zeros if not asked
 KNOWLEDGE = "knowledge"  #: what the labels say of each class, `uint8 (C,)`; see `lap_monai.task_stream.Knowledge`
 
 # What a network or an engine adds.

@@ -124,7 +124,7 @@ class SegmentationScores(Metric):
         """
         classes = self.label_space.num_classes
         matrices = _gather(self._matrices, torch.zeros(0, classes, classes, dtype=torch.int64))
-        videos, ids = _gather_strings(self._videos), _gather_strings(self._ids)
+        videos, ids = gather_strings(self._videos), gather_strings(self._ids)
         nsd = None
         if self.nsd_tolerance is not None:
             nsd = _gather(self._nsd, torch.zeros(0, classes, dtype=torch.float64))
@@ -155,7 +155,8 @@ def _gather(parts: list[Tensor], empty: Tensor) -> Tensor:
     return evenly_divisible_all_gather(data.to(idist.device()), concat=True).cpu()
 
 
-def _gather_strings(strings: list[str]) -> list[str]:
+def gather_strings(strings: list[str]) -> list[str]:
+    """Return the strings of all ranks, in rank order; none may be empty."""
     # MONAI's gather turns an empty list into one empty string; the added one makes all ranks alike.
     return [text for text in string_list_all_gather([*strings, ""]) if text]
 

@@ -11,6 +11,7 @@ from lap_monai.losses.feature_distillation import FeatureDistillationLoss
 from lap_monai.losses.feature_memory import FeatureMemory, Remembered
 from lap_monai.losses.focal import FocalLoss
 from lap_monai.losses.folding import fold_into_background, teacher_channels
+from lap_monai.losses.labelled_images import LabelledImagesLoss, NoLoss
 from lap_monai.losses.lwf import OldClassDistillationLoss
 from lap_monai.losses.multi_label import MultiLabelLoss
 from lap_monai.losses.nt_xent import NTXentLoss
@@ -44,11 +45,13 @@ __all__ = [
     "FeatureMemory",
     "FocalLoss",
     "ImageLabels",
+    "LabelledImagesLoss",
     "LocalPodLoss",
     "MarginalSegmentationLoss",
     "MaskedSigmoidLoss",
     "MultiLabelLoss",
     "NTXentLoss",
+    "NoLoss",
     "OldClassDistillationLoss",
     "OverlappingLabels",
     "PseudoLabelLoss",

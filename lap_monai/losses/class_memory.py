@@ -22,12 +22,12 @@ class ClassMemory:
     Channel numbers do not change from step to step, so a memory goes on in the next one: it holds features, no images.
 
     Args:
-        size: how many features of each class are remembered; more than 0.
+        size: how many features of each class are remembered; 0 for no memory.
     """
 
     def __init__(self, size: int) -> None:
-        if size < 1:
-            raise ValueError(f"ClassMemory: expected a size of at least 1, got {size}.")
+        if size < 0:
+            raise ValueError(f"ClassMemory: expected a size of 0 or more, got {size}.")
         self.size = size
         self._queues: dict[int, Tensor] = {}
 
@@ -45,7 +45,7 @@ class ClassMemory:
 
     def remember(self, features: Tensor, classes: Tensor) -> None:
         """Add features `(N, D)` of classes `(N,)`; the oldest of each class make room. Only values are kept."""
-        for channel in classes.unique().tolist():
+        for channel in classes.unique().tolist() if self.size else ():
             mine = features[classes == channel].detach()
             before = self._queues.get(channel, mine[:0]).to(mine)
             self._queues[channel] = torch.cat([before, mine])[-self.size :].clone()

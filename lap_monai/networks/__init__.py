@@ -6,7 +6,7 @@ from lap_monai.networks.encoder_decoder import EncoderDecoder, encoder_channels,
 from lap_monai.networks.encoder_modules import encoder_modules, encoder_state_names
 from lap_monai.networks.growing_head import classifier_axes, grow_classifier, mute_background
 from lap_monai.networks.incremental import IncrementalOutput, IncrementalSegmenter
-from lap_monai.networks.merged_teacher import MergedTeacher
+from lap_monai.networks.merged_teacher import MergedTeacher, load_merged_teacher
 from lap_monai.networks.multi_task import MultiTaskOutput, MultiTaskSegmenter
 from lap_monai.networks.prediction import MultiScalePredictor
 from lap_monai.networks.projection import MultiScaleProjectionHead
@@ -35,6 +35,7 @@ __all__ = [
     "fuse_states",
     "fusion_share",
     "grow_classifier",
+    "load_merged_teacher",
     "load_teacher",
     "mute_background",
 ]

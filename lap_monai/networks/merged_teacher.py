@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from lap_monai.checkpoints import IDENTITY, read_checkpoint
+from lap_monai.checks import UserError
+from lap_monai.networks.teacher import load_teacher
 
 
 class MergedTeacher(nn.Module):
@@ -38,3 +44,54 @@ class MergedTeacher(nn.Module):
             parts.append(logits[:, known:])
             known = max(known, logits.shape[1])
         return torch.cat(parts, dim=1)
+
+
+def load_merged_teacher(
+    architecture: Callable[..., nn.Module],
+    paths: Sequence[str | Path],
+    identity: Mapping[str, Any],
+    sigmoid: bool = False,
+    device: str | torch.device = "cpu",
+) -> MergedTeacher:
+    """Return the networks of all earlier steps as one frozen teacher.
+
+    Args:
+        architecture: makes a plain network of `out_channels` channels.
+        paths: `model.pt` of every earlier step, in order.
+        identity: of the last of them: its `channels`, and names that must agree in all.
+        sigmoid: as for `MergedTeacher`.
+        device: where the networks go.
+
+    Raises:
+        UserError: if there is no path, a file is missing or damaged or of another stream, or the channels of a network
+            are not those that the stream had then.
+    """
+    if not paths:
+        raise UserError("No earlier_checkpoints: give the model.pt of every earlier step, in order.")
+    networks = []
+    for number, path in enumerate(paths):
+        found = _Identity()
+        read_checkpoint(path, {IDENTITY: found})
+        channels, expected = found.state.get("channels", []), identity["channels"]
+        complete = number < len(paths) - 1 or len(channels) == len(expected)
+        if channels != expected[: len(channels)] or len(channels) < 2 or not complete:
+            raise UserError(
+                f"The checkpoint {str(path)!r} has the channels {channels}, this step's old ones are {expected}; give "
+                "the model.pt of every earlier step of this stream, in order, as earlier_checkpoints."
+            )
+        network = architecture(out_channels=len(channels))
+        networks.append(load_teacher(network, path, {**identity, "channels": channels}, device))
+    return MergedTeacher(networks, sigmoid)
+
+
+class _Identity:
+    """What a checkpoint says of itself."""
+
+    def __init__(self) -> None:
+        self.state: Mapping[str, Any] = {}
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return self.state
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        self.state = state_dict

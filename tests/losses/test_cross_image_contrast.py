@@ -206,5 +206,5 @@ def test_a_batch_leaves_its_regions_and_some_pixels_of_each(per_image):
 
 
 def test_sizes_are_checked():
-    with pytest.raises(ValueError, match="size of at least 1, got 0"):
-        ClassMemory(0)
+    with pytest.raises(ValueError, match="size of 0 or more, got -1"):
+        ClassMemory(-1)
