@@ -18,6 +18,7 @@ COMMANDS = {
     "phantom": "write a synthetic surgical data set in the layout of a real one",
     "check": "validate a data set: counts, defects, leaks",
     "run": "run a bundle's configs with checked overrides and one-line errors",
+    "stream": "see what each step of a class-incremental stream learns from",
     "table": "run every cell of a table, resumable, and compare its methods",
     "package": "pack a bundle into a model-zoo archive that needs no lap_monai",
 }
