@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
-from lap_monai.experiments.cells import EVALUATE, Cell, Step
 from lap_monai.experiments.children import process_identity, start_process
+from lap_monai.experiments.durations import duration
+from lap_monai.experiments.step import EVALUATE, Step, Work
 from lap_monai.experiments.step_state import cell_warnings, read_state, step_done, write_state
 from lap_monai.files import read_json, write_json
 
@@ -48,25 +49,28 @@ class CellProcess:
 
     Args:
         cell: the cell.
-        data: the data set's folder.
+        data: the data set's folder; None where the steps' own configs name all that they may read.
         environment: of the processes.
         processes: of a training; more than one is started by torchrun.
         extras: `"train"` or `"evaluate"` → overlays and KEY=VALUE words that change no outcome, for such processes.
         busy: folders in which somebody trains; shared by the cells of a runner.
+        say: takes a line after each step.
     """
 
     def __init__(
         self,
-        cell: Cell,
-        data: Path,
+        cell: Work,
+        data: Path | None,
         environment: Mapping[str, str],
         processes: int = 1,
         extras: Mapping[str, Sequence[str]] | None = None,
         busy: set[Path] | None = None,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         self.cell, self.data, self.environment = cell, data, environment
         self.processes, self.extras = processes, dict(extras or {})
         self.busy = set() if busy is None else busy
+        self.say = say
         self._waiting = list(cell.steps)
         self._step: Step | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -86,8 +90,8 @@ class CellProcess:
         while self._waiting and step_done(self._waiting[0]):
             self._waiting.pop(0)
         if not self._waiting:
-            # Twice the network's size and more, and of no use once there are results.
-            (self.cell.folder / "models" / "checkpoint.pt").unlink(missing_ok=True)
+            for path in self.cell.spare:
+                path.unlink(missing_ok=True)
             warnings = cell_warnings(self.cell)
             status = "warned" if warnings else "done"
             return Outcome(status, "; ".join(warnings), time.monotonic() - self._began)
@@ -131,7 +135,8 @@ class CellProcess:
             files += self.extras.get(EVALUATE, ())  # they build on what the evaluation's overlays declare
         else:
             files[-1:-1] = self.extras.get("train", ())
-        return [*start, "lap_monai", "run", *files, "--out", str(step.folder), "--data", str(self.data)]
+        data = [] if self.data is None else ["--data", str(self.data)]
+        return [*start, "lap_monai", "run", *files, "--out", str(step.folder), *data]
 
     def _finish(self, code: int) -> str:
         """Record how the running step ended; return the reason of a failure, empty if there was none."""
@@ -144,6 +149,8 @@ class CellProcess:
         seconds = read_state(step).get("seconds", 0) + time.monotonic() - self._clock
         if code == 0:
             write_state(step, "done", seconds=round(seconds, 1), warnings=[*_telling(lines), *_no_positives(step)])
+            if self.say is not None:
+                self.say(f"{self.cell.name}: {step.folder.name} {step.name} done in {duration(seconds)}")
             return ""
         reason = _reason(code, lines)
         write_state(step, "failed", seconds=round(seconds, 1), reason=reason, warnings=_telling(lines))

@@ -2,61 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from lap_monai.checks import UserError, did_you_mean
-from lap_monai.experiments.layers import Layer, merge_layers
+from lap_monai.experiments.step import EVALUATE, Step, mattering
 from lap_monai.experiments.study import Study, content_hash, merged_config
 from lap_monai.experiments.table import AXES, Coordinates, Row, Stage, Table
 
-#: Name of the step that scores a cell.
-EVALUATE = "evaluate"
-
 #: Files of a run folder: the table's settings, which overlays may replace, and the cell's own, which come last.
 TABLE_SETTINGS, CELL_SETTINGS = "table_settings.json", "cell.json"
-
-#: Config ids that do not change what a training learns, and those that every cell states by itself.
-_NO_MATTER = (
-    *("bundle_root", "ckpt_dir", "output_dir", "dataset_dir", "phases_dir", "cache_dir", "resume", "num_workers"),
-    *("rank", "device", "method", "imports", "tracking_uri", "experiment_name"),
-    *(*AXES, "budget_unit"),
-)
-
-
-@dataclass(frozen=True)
-class Step:
-    """One process: a training or an evaluation.
-
-    Args:
-        name: the stage's, or `EVALUATE`.
-        folder: where it leaves its files.
-        configs: base config and overlays in their order, the settings files among them.
-        settings: what is written into the settings files, by their names.
-        fingerprint: equal for steps whose outcome would be equal.
-    """
-
-    name: str
-    folder: Path
-    configs: tuple[Path, ...]
-    settings: Mapping[str, Mapping[str, Any]]
-    fingerprint: str
-
-    def merged(self) -> dict[str, Any]:
-        """Return the merged config of the step, whether or not its settings lie in their files yet."""
-        own: dict[Path, Layer] = {
-            self.folder / name: (f"the settings in {name} of {str(self.folder)!r}", content)
-            for name, content in self.settings.items()
-        }
-        return merge_layers([own.get(path, path) for path in self.configs])
-
-    @property
-    def state_file(self) -> Path:
-        """Where the step's state is kept."""
-        return self.folder / f"state_{self.name}.json"
 
 
 @dataclass(frozen=True)
@@ -77,6 +35,16 @@ class Cell:
     def fingerprint(self) -> str:
         """Equal for cells whose results would be equal."""
         return self.steps[-1].fingerprint
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What cells that take about as long have in common, closest first."""
+        return (f"{self.row.name} {self.at.budget}", self.row.name, "")
+
+    @property
+    def spare(self) -> tuple[Path, ...]:
+        """Files of no use once there are results: twice the network's size and more."""
+        return (self.folder / "models" / "checkpoint.pt",)
 
     @property
     def group(self) -> str:
@@ -172,18 +140,3 @@ class _RowBuilder:
     def _study(self, at: Coordinates) -> dict[str, Any]:
         split = {**self.study.split(at.split).to_json(), "name": None, "origin": None}
         return {"label_space": self.study.label_space.name, "data": self.study.data, "split": split}
-
-
-def mattering(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a merged config without what cannot change an outcome, and without what cells state by themselves."""
-    return {key: _undescribed(value) for key, value in config.items() if key not in _NO_MATTER and not _described(key)}
-
-
-def _undescribed(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _undescribed(entry) for key, entry in value.items() if not _described(key)}
-    return [_undescribed(entry) for entry in value] if isinstance(value, list) else value
-
-
-def _described(key: str) -> bool:
-    return key.startswith("_desc")

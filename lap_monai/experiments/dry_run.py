@@ -17,8 +17,9 @@ from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser
 
 from lap_monai import keys
-from lap_monai.experiments.cells import CELL_SETTINGS, EVALUATE, Cell, Step
-from lap_monai.experiments.runner import duration
+from lap_monai.experiments.cells import CELL_SETTINGS, Cell
+from lap_monai.experiments.durations import duration
+from lap_monai.experiments.step import EVALUATE, Step
 from lap_monai.experiments.study import Study, user_errors_freed
 from lap_monai.experiments.table import Table
 from lap_monai.reports.table_markdown import share

@@ -6,16 +6,18 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 from lap_monai.experiments.cell_process import Outcome, Running
-from lap_monai.experiments.cells import Cell
+from lap_monai.experiments.durations import duration
+from lap_monai.experiments.step import Work
 
 #: Starts a cell in a slot, from 0 to jobs - 1.
-Start = Callable[[Cell, int], Running]
+Start = Callable[[Any, int], Running]
 
 
 def run_cells(
-    cells: Sequence[Cell],
+    cells: Sequence[Work],
     start: Start,
     jobs: int = 1,
     say: Callable[[str], None] = print,
@@ -33,7 +35,7 @@ def run_cells(
     Returns:
         Cell name → how it ended.
     """
-    waiting, running = list(cells), dict[int, tuple[Cell, Running]]()
+    waiting, running = list(cells), dict[int, tuple[Work, Running]]()
     outcomes: dict[str, Outcome] = {}
     clock = _Clock(jobs)
     try:
@@ -59,39 +61,30 @@ def run_cells(
     return outcomes
 
 
-def describe(cell: Cell, outcome: Outcome) -> str:
+def describe(cell: Work, outcome: Outcome) -> str:
     """Return one line on how a cell ended."""
     took = f" in {duration(outcome.seconds)}" if outcome.status != "failed" else ""
     return f"{cell.name}: {outcome.status}{took}{f' ({outcome.reason})' if outcome.reason else ''}"
 
 
-def duration(seconds: float) -> str:
-    """Return a length of time in words: seconds, minutes or hours."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 class _Clock:
-    """Foretells how long the rest takes, from what the cells of the same row and budget took."""
+    """Foretells how long the rest takes, from what works of the same kind took."""
 
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
-        self.taken: dict[tuple[str, float | None], list[float]] = defaultdict(list)
+        self.taken: dict[str, list[float]] = defaultdict(list)
 
-    def note(self, cell: Cell, outcome: Outcome) -> None:
+    def note(self, cell: Work, outcome: Outcome) -> None:
         if outcome.status != "failed":
-            for key in ((cell.row.name, cell.at.budget), (cell.row.name, None), ("", None)):
-                self.taken[key].append(outcome.seconds)
+            for kind in cell.kinds:
+                self.taken[kind].append(outcome.seconds)
 
-    def left(self, cells: Sequence[Cell]) -> str:
+    def left(self, cells: Sequence[Work]) -> str:
         if not cells or not self.taken:
             return ""
         seconds = sum(self._expected(cell) for cell in cells) / min(self.jobs, len(cells))
         return f"; about {duration(seconds)} left"
 
-    def _expected(self, cell: Cell) -> float:
-        keys = ((cell.row.name, cell.at.budget), (cell.row.name, None), ("", None))
-        values = next(self.taken[key] for key in keys if key in self.taken)
+    def _expected(self, cell: Work) -> float:
+        values = next(self.taken[kind] for kind in cell.kinds if kind in self.taken)
         return sum(values) / len(values)

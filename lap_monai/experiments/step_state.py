@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lap_monai.checks import UserError
-from lap_monai.experiments.cells import EVALUATE, Cell, Step, mattering
+from lap_monai.experiments.cells import Cell
 from lap_monai.experiments.children import may_run
+from lap_monai.experiments.step import EVALUATE, Step, Work, mattering
 from lap_monai.experiments.study import Study
 from lap_monai.files import read_json, write_json
 from lap_monai.flatten import flatten
@@ -54,8 +55,13 @@ def cell_row(cell: Cell) -> dict[str, Any] | None:
 
 def cell_status(cell: Cell) -> tuple[str, str]:
     """Return `"done"`, `"warned"`, `"failed"`, `"interrupted"` or `"missing"`, and the reason where there is one."""
+    return work_status(cell, cell_done(cell))
+
+
+def work_status(cell: Work, done: bool) -> tuple[str, str]:
+    """As `cell_status`, of any chain of steps; `done` says whether it has all its results."""
     states = [read_state(step) for step in cell.steps]
-    if cell_done(cell):
+    if done:
         warnings = cell_warnings(cell)
         return ("warned", "; ".join(warnings)) if warnings else ("done", "")
     failed = [state for state in states if state.get("status") == "failed"]
@@ -66,13 +72,13 @@ def cell_status(cell: Cell) -> tuple[str, str]:
     return ("interrupted", "") if begun else ("missing", "")
 
 
-def cell_warnings(cell: Cell) -> list[str]:
+def cell_warnings(cell: Work) -> list[str]:
     """Return what the cell's processes warned of, each once."""
     found = [warning for step in cell.steps for warning in read_state(step).get("warnings", ())]
     return list(dict.fromkeys(found))
 
 
-def cell_seconds(cell: Cell) -> float:
+def cell_seconds(cell: Work) -> float:
     """Return how long the cell's processes took, all attempts together; runs shared with others are counted in each."""
     return float(sum(read_state(step).get("seconds", 0) for step in cell.steps))
 
@@ -84,18 +90,27 @@ def refuse_foreign(cells: Sequence[Cell], study: Study) -> None:
         UserError: naming the first such cell.
     """
     for cell in cells:
-        for step in cell.steps:
-            state = read_state(step)
-            if state and state.get("fingerprint") != step.fingerprint:
-                raise UserError(
-                    f"cell {cell.name} was run with another config, split or data{_difference(step)}; give another "
-                    f"--out, or delete {str(step.folder)!r} to run it anew."
-                )
+        refuse_foreign_steps(cell)
         _refuse_results(cell, study)
 
 
-def refuse_running(cells: Sequence[Cell]) -> None:
-    """See that no process of an earlier runner is still making one of the cells.
+def refuse_foreign_steps(work: Work, what: str = "cell") -> None:
+    """See that no step of a chain was run with another config, data set or split; `what` is what people call a chain.
+
+    Raises:
+        UserError: naming the first such step's folder.
+    """
+    for step in work.steps:
+        state = read_state(step)
+        if state and state.get("fingerprint") != step.fingerprint:
+            raise UserError(
+                f"{what} {work.name} was run with another config, split or data{_difference(step)}; give another "
+                f"--out, or delete {str(step.folder)!r} to run it anew."
+            )
+
+
+def refuse_running(cells: Sequence[Work], what: str = "cell") -> None:
+    """See that no process of an earlier runner is still making one of the cells; `what` is what people call them.
 
     Raises:
         UserError: naming the first such cell.
@@ -106,7 +121,7 @@ def refuse_running(cells: Sequence[Cell]) -> None:
             if state.get("status") == "running" and not _ended(state["process"]):
                 process = state["process"]
                 raise UserError(
-                    f"cell {cell.name} still runs as process {process['pid']} on {process['host']}; wait for it or "
+                    f"{what} {cell.name} still runs as process {process['pid']} on {process['host']}; wait for it or "
                     f"end it (if that host lost it, delete {str(step.state_file)!r})."
                 )
 

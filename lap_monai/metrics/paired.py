@@ -84,7 +84,7 @@ def paired_difference(
     with_draws = None
     if draws < min_draws:
         reasons["interval_with_draws"] = (
-            f"{draws} draw{'' if draws == 1 else 's'} of masks; an interval over them needs {min_draws}"
+            f"{draws} draw{'' if draws == 1 else 's'}; an interval over them needs {min_draws}"
         )
     else:
         with_draws = _crossed_interval(both, resamples, level, generator)

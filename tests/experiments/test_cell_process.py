@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from lap_monai.experiments.cell_process import CellProcess, Outcome, environment
-from lap_monai.experiments.cells import CELL_SETTINGS, TABLE_SETTINGS, Cell, Step, build_cells
+from lap_monai.experiments.cells import CELL_SETTINGS, TABLE_SETTINGS, Cell, build_cells
+from lap_monai.experiments.step import Step
 from lap_monai.experiments.step_state import read_state, write_state
 from lap_monai.experiments.study import Study
 from lap_monai.files import read_json, write_json

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from lap_monai.checks import UserError
-from lap_monai.experiments.cells import CELL_SETTINGS, EVALUATE, build_cells, choose
+from lap_monai.experiments.cells import CELL_SETTINGS, build_cells, choose
+from lap_monai.experiments.step import EVALUATE
 from lap_monai.experiments.study import ONLY_SPLIT, Study
 
 RUN = Path("/run")

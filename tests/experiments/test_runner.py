@@ -6,7 +6,8 @@ import pytest
 
 from lap_monai.experiments.cell_process import Outcome
 from lap_monai.experiments.cells import Cell, build_cells
-from lap_monai.experiments.runner import duration, run_cells
+from lap_monai.experiments.durations import duration
+from lap_monai.experiments.runner import run_cells
 from lap_monai.experiments.study import Study
 
 

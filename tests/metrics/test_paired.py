@@ -123,7 +123,7 @@ def test_few_draws_get_no_interval_over_draws_and_a_reason() -> None:
     found = paired_difference(draws(*range(6), count=4), draws(*range(6), count=4))
     assert found.interval is not None
     assert found.interval_with_draws is None
-    assert found.reasons == {"interval_with_draws": "4 draws of masks; an interval over them needs 5"}
+    assert found.reasons == {"interval_with_draws": "4 draws; an interval over them needs 5"}
 
 
 def test_patients_without_the_class_do_not_count() -> None:
