@@ -1,9 +1,9 @@
-"""Geometry of a table's drawings: scores over budgets, and differences between methods."""
+"""Geometry of drawings that compare methods: scores over budgets or steps, and differences."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,16 +11,34 @@ from matplotlib.ticker import MaxNLocator
 
 from lap_monai.reports.charts import PALETTE, Plot
 
-#: One point of a curve: budget, value, lower and upper end of its whisker (None for no whisker).
+#: One point of a curve: budget or step, value, lower and upper end of its whisker (None for no whisker).
 CurvePoint = tuple[float, float, float | None, float | None]
 
 
 def budget_chart(name: str, curves: Mapping[str, Sequence[CurvePoint]], plot: Plot | None = None) -> dict[str, Any]:
-    """Lay out one curve a method over the budgets, on a logarithmic axis, each a little beside the others.
+    """Lay out one curve a method over the budgets, on a logarithmic axis; see `curve_chart`."""
+    return curve_chart(name, curves, _log_places, lambda budget: f"{100 * budget:g} %", plot)
+
+
+def step_chart(name: str, curves: Mapping[str, Sequence[CurvePoint]], plot: Plot | None = None) -> dict[str, Any]:
+    """Lay out one curve a method over the steps of a stream; see `curve_chart`."""
+    return curve_chart(name, curves, _even_places, lambda step: f"step {step:g}", plot)
+
+
+def curve_chart(
+    name: str,
+    curves: Mapping[str, Sequence[CurvePoint]],
+    places: Callable[[Sequence[float]], list[float]],
+    tick: Callable[[float], str],
+    plot: Plot | None = None,
+) -> dict[str, Any]:
+    """Lay out one curve a method, each a little beside the others.
 
     Args:
         name: what is drawn.
-        curves: method → points by rising budget.
+        curves: method → points from left to right.
+        places: all positions, rising → how far across the plot they are, from 0 to 1.
+        tick: position → its label.
         plot: the drawing area.
 
     Returns:
@@ -34,24 +52,24 @@ def budget_chart(name: str, curves: Mapping[str, Sequence[CurvePoint]], plot: Pl
         return chart
     y_ticks = _ticks([end for point in points for end in point[1:] if end is not None])
     low, high = y_ticks[0], y_ticks[-1]
-    budgets = sorted({point[0] for point in points})
-    across = dict(zip(budgets, _log_places(budgets), strict=True))
+    positions = sorted({point[0] for point in points})
+    across = dict(zip(positions, places(positions), strict=True))
     shift = np.linspace(-0.018, 0.018, len(curves)) if len(curves) > 1 else [0.0]
 
     def place(x: float, y: float) -> tuple[float, float]:
         return plot.place(x, (y - low) / (high - low))
 
     for (label, curve), aside, colour in zip(curves.items(), shift, colours(len(curves)), strict=True):
-        spots = [place(across[budget] + aside, value) for budget, value, _, _ in curve]
+        spots = [place(across[at] + aside, value) for at, value, _, _ in curve]
         whiskers = [
-            (place(across[budget] + aside, lower), place(across[budget] + aside, upper))
-            for budget, _, lower, upper in curve
+            (place(across[at] + aside, lower), place(across[at] + aside, upper))
+            for at, _, lower, upper in curve
             if lower is not None and upper is not None
         ]
         line = " ".join(f"{x},{y}" for x, y in spots)
         chart["curves"].append({"label": label, "colour": colour, "line": line, "dots": spots, "whiskers": whiskers})
-    chart["x_ticks"] = [(plot.place(across[budget], 0)[0], f"{100 * budget:g} %") for budget in budgets]
-    chart["y_ticks"] = [(place(0, tick)[1], f"{tick:.4g}") for tick in y_ticks]
+    chart["x_ticks"] = [(plot.place(across[at], 0)[0], tick(at)) for at in positions]
+    chart["y_ticks"] = [(place(0, value)[1], f"{value:.4g}") for value in y_ticks]
     return chart
 
 
@@ -110,3 +128,11 @@ def _log_places(budgets: Sequence[float]) -> list[float]:
         return [0.5]
     logs = [math.log(budget) for budget in budgets]
     return [0.06 + 0.88 * (value - logs[0]) / (logs[-1] - logs[0]) for value in logs]
+
+
+def _even_places(positions: Sequence[float]) -> list[float]:
+    """Places of rising positions within 0.06 and 0.94 of the axis."""
+    if len(positions) == 1:
+        return [0.5]
+    width = positions[-1] - positions[0]
+    return [0.06 + 0.88 * (position - positions[0]) / width for position in positions]

@@ -54,8 +54,8 @@ def _scores(results: Mapping[str, Any]) -> Iterator[str]:
     spread, classes, published = main_spread(results), results["classes"], results["published"]
     yield "## IoU by class"
     yield ""
-    yield _line("Method", "Masks", *classes, "Mean", "Cells")
-    yield _line(*("---" for _ in range(len(classes) + 4)))
+    yield markdown_row("Method", "Masks", *classes, "Mean", "Cells")
+    yield markdown_row(*("---" for _ in range(len(classes) + 4)))
     for method in _methods(results):
         label = results["labels"].get(method, method)
         for budget in _budgets(results, method):
@@ -63,10 +63,10 @@ def _scores(results: Mapping[str, Any]) -> Iterator[str]:
             if entry is not None:
                 ours = [_mean(entry["iou"][name], entry, spread) for name in classes]
                 done = f"{entry['n_cells']}/{results['repetitions']}"
-                yield _line(label, share(budget), *ours, _mean(entry["miou"], entry, spread), done)
+                yield markdown_row(label, share(budget), *ours, _mean(entry["miou"], entry, spread), done)
             theirs = _entry(published["rows"], method, budget)
             if theirs is not None:
-                yield _line(f"{label} (published)", share(budget), *_published(theirs["iou"], classes), "")
+                yield markdown_row(f"{label} (published)", share(budget), *_published(theirs["iou"], classes), "")
     yield ""
     means = f"±: {SPREADS[spread]}" if spread else "one repetition each, so no spread"
     source = f" Published: {published['source']}." if published["rows"] else ""
@@ -81,12 +81,12 @@ def _spreads(results: Mapping[str, Any]) -> Iterator[str]:
         return
     yield "## Mean IoU: spreads and patients"
     yield ""
-    yield _line("Method", "Masks", "Mean", *known, "Mean over patients", "95 % interval over patients")
-    yield _line(*("---" for _ in range(len(known) + 5)))
+    yield markdown_row("Method", "Masks", "Mean", *known, "Mean over patients", "95 % interval over patients")
+    yield markdown_row(*("---" for _ in range(len(known) + 5)))
     for entry in results["summary"]:
         if entry["n_cells"]:
             patients = entry["per_patient"]
-            yield _line(
+            yield markdown_row(
                 results["labels"][entry["method"]],
                 share(entry["budget"]),
                 number(entry["miou"]["mean"]),
@@ -102,12 +102,12 @@ def _comparisons(results: Mapping[str, Any]) -> Iterator[str]:
         return
     yield "## Comparisons of the mean IoU, paired by patient"
     yield ""
-    yield _line(
+    yield markdown_row(
         "Method", "than", "Masks", "Difference", "95 %, patients", "95 %, patients and draws", "Draws", "p", "Verdict"
     )
-    yield _line(*("---" for _ in range(9)))
+    yield markdown_row(*("---" for _ in range(9)))
     for found in results["comparisons"]:
-        yield _line(
+        yield markdown_row(
             results["labels"][found["method"]],
             results["labels"][found["than"]],
             share(found["budget"]),
@@ -196,6 +196,11 @@ def interval(pair: Sequence[float] | None) -> str:
     )
 
 
+def markdown_row(*cells: str) -> str:
+    """Return a line of a Markdown table."""
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
 def _mean(found: Mapping[str, Any], entry: Mapping[str, Any], spread: str | None) -> str:
     if not entry["n_cells"]:
         return MISSING
@@ -226,7 +231,3 @@ def _budgets(results: Mapping[str, Any], method: str) -> list[float]:
 
 def _entry(entries: Sequence[Mapping[str, Any]], method: str, budget: float) -> Mapping[str, Any] | None:
     return next((entry for entry in entries if (entry["method"], entry["budget"]) == (method, budget)), None)
-
-
-def _line(*cells: str) -> str:
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
