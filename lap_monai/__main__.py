@@ -20,6 +20,8 @@ COMMANDS = {
     "run": "run a bundle's configs with checked overrides and one-line errors",
     "stream": "see what each step of a class-incremental stream learns from",
     "table": "run every cell of a table, resumable, and compare its methods",
+    "predict": "segment frames, a folder, a video or a live capture with a trained bundle",
+    "export": "write a bundle's network for other runtimes, compared with the eager one",
     "package": "pack a bundle into a model-zoo archive that needs no lap_monai",
 }
 

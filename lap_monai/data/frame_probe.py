@@ -59,6 +59,11 @@ def probe_frame(row: Row, root: Path, label_space: LabelSpace) -> FrameProbe:
     return probe
 
 
+def is_black(frame: Image.Image) -> bool:
+    """Whether an RGB frame shows nothing: 99 % of its pixels are dark in every channel."""
+    return bool(np.percentile(np.asarray(frame.reduce(4)).max(axis=2), 99) < _BLACK)
+
+
 def _probe_image(probe: FrameProbe, path: Path, root: Path) -> None:
     def note(severity: Severity, kind: str, message: str) -> None:
         probe.findings.append(Finding(severity, kind, _relative(path, root), message))
@@ -70,7 +75,7 @@ def _probe_image(probe: FrameProbe, path: Path, root: Path) -> None:
         return
     probe.size = frame.size
     probe.signature = sign_frame(frame)
-    if np.percentile(np.asarray(frame.reduce(4)).max(axis=2), 99) < _BLACK:
+    if is_black(frame):
         note("warning", "black frame", "shows nothing")
 
 

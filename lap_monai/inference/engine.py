@@ -109,7 +109,7 @@ class TorchEngine:
         """Make the engine of a bundle."""
         return cls(bundle.build_network(), device, precision)
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: the sliding window weighs the logits in place
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         """Return the logits of a batch, float32."""
         batch = batch.to(self.device, memory_format=self._layout, non_blocking=True)

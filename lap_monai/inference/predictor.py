@@ -78,6 +78,11 @@ class Predictor:
         logits = self.infer(inputs)
         return [self.finish(frame, *pair) for frame, pair in zip(frames, logits, strict=True)]
 
+    @property
+    def needs_comparison(self) -> bool:
+        """Whether labels may differ from those of the bundle's own inference on this device."""
+        return self.mode != "window" or self.engine.name != "torch"
+
     def prepare(self, image: Pixels) -> torch.Tensor:
         """Return what the network takes of a frame `(H, W, 3)`: float32 `(3, h, w)`."""
         return self.bundle.preprocessing(image)

@@ -93,6 +93,21 @@ class Writer(Protocol):
         ...
 
 
+class FileWriter:
+    """Base of writers that write each frame's files whole, so that there is nothing to finish and nothing to undo."""
+
+    resumable = True
+
+    def checkpoint(self, done: int) -> None:
+        """Do nothing: every file is whole as soon as it is written."""
+
+    def close(self) -> None:
+        """Do nothing: every file is whole as soon as it is written."""
+
+    def abort(self) -> None:
+        """Do nothing: every file is whole as soon as it is written."""
+
+
 WriterFactory = Callable[[Output], Writer]
 
 #: Writers by the name that `--write` takes.

@@ -1,0 +1,151 @@
+"""Video files, by PyAV: any length at constant memory, frame times as the container has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from lap_monai.checks import UserError
+from lap_monai.inference.source import Failure, Item, SourceFormat, register_source
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
+
+SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv")
+
+
+class VideoFile:
+    """The frames of a video's first picture stream, in the order they are shown.
+
+    Names are frame numbers, times are counted from the first frame; nothing of the container's tags is read. Frames
+    that cannot be decoded, and a file that ends early, are `Failure`s.
+
+    Args:
+        path: an existing file.
+
+    Raises:
+        UserError: if PyAV is missing, or the file is damaged at its head or holds no frame.
+    """
+
+    kind = "video"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with open_container(str(path), f"The video {str(path)!r}") as container:
+            stream = container.streams.video[0]
+            self.fps: float | None = float(stream.average_rate) if stream.average_rate else None
+            # Some containers do not tell (Matroska) or tell roughly: for the progress bar, and to notice an early end.
+            self.total: int | None = stream.frames or _estimate(container, self.fps)
+            self._promised = stream.frames
+            if next(_decoded(container), None) is None:
+                raise UserError(f"The video {str(path)!r} holds no frame that can be decoded; record or copy it again.")
+        state = path.stat()
+        self.fingerprint = f"{state.st_size}:{self.total}"
+
+    def items(self, start: int = 0) -> Iterator[Item | Failure]:
+        """Yield the frames from index `start` on; the ones before are decoded too, since seeking is inexact."""
+        index, first = 0, None
+        with open_container(str(self._path), "The video") as container:
+            for frame in _decoded(container):
+                name = frame_name(index)
+                if isinstance(frame, str):
+                    yield from [Failure(name, index, frame)] * (index >= start)
+                else:
+                    if first is None:
+                        first = frame.time
+                    if index >= start:
+                        yield Item(name, index, rgb(frame), since(frame.time, first))
+                index += 1
+        if index < self._promised:
+            missing = self._promised - index
+            yield Failure(
+                frame_name(index), index, f"the video ends early: {missing} frames are missing; copy it again"
+            )
+
+
+def frame_name(index: int) -> str:
+    """Return the name of a frame that has a number only."""
+    return f"{index:06d}"
+
+
+def since(time: float | None, first: float | None) -> float | None:
+    """Return the seconds from `first` to `time`, if both are known."""
+    return None if time is None or first is None else round(time - first, 6)
+
+
+def rgb(frame: VideoFrame) -> Any:
+    """Return a decoded frame as `(H, W, 3)` uint8, turned upright if the recorder noted a rotation."""
+    pixels = frame.to_ndarray(format="rgb24")
+    turns = round(frame.rotation / 90) % 4
+    return (
+        pixels if turns == 0 else pixels.swapaxes(0, 1)[:: -1 if turns == 1 else 1, :: -1 if turns == 3 else 1].copy()
+    )
+
+
+def open_container(where: str | BinaryIO, what: str, **options: Any) -> InputContainer:
+    """Open a container that holds a picture stream.
+
+    Raises:
+        UserError: naming `what`, if PyAV is missing or there is no such stream.
+    """
+    av = import_av()
+    try:
+        container = av.open(where, metadata_errors="replace", **options)
+    except (av.error.FFmpegError, OSError) as error:
+        reason = error.strerror or type(error).__name__
+        raise UserError(f"{what} cannot be opened ({reason}); copy or record it again.") from error
+    if not container.streams.video:
+        container.close()
+        raise UserError(f"{what} holds no pictures; name a file with a video stream.")
+    container.streams.video[0].thread_type = "AUTO"
+    return container
+
+
+def import_av() -> Any:
+    """Return PyAV.
+
+    Raises:
+        UserError: if it is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise UserError("Videos need PyAV; install it with pip install 'lap_monai[video]'.") from error
+    return av
+
+
+def _decoded(container: InputContainer) -> Iterator[VideoFrame | str]:
+    """Yield frames, and for each packet that cannot be decoded, why."""
+    import av
+
+    stream = container.streams.video[0]
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except av.error.FFmpegError:  # the container ends within a packet
+            return
+        try:
+            yield from packet.decode()
+        except av.error.FFmpegError as error:
+            yield f"cannot be decoded ({error.strerror}); copy the video again"
+
+
+def _estimate(container: InputContainer, fps: float | None) -> int | None:
+    stream = container.streams.video[0]
+    if fps is None:
+        return None
+    if stream.duration and stream.time_base:
+        return round(float(stream.duration * stream.time_base) * fps)
+    return round(container.duration / 1e6 * fps) if container.duration else None
+
+
+def _accepts(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() in SUFFIXES
+
+
+register_source(SourceFormat(VideoFile.kind, _accepts, VideoFile))
