@@ -18,8 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "input",
         metavar="INPUT",
-        help="a frame, a folder of frames, a video, or live: a capture device's index (0) or a stream of this machine "
-        "(rtsp://127.0.0.1:8554/scope)",
+        help="a frame, a folder of frames, a video, NIfTI or DICOM, or live: a capture device's index (0) or a stream "
+        "of this machine (rtsp://127.0.0.1:8554/scope)",
     )
     parser.add_argument(
         "--bundle",
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--write",
         default="labels,overlay,report",
         metavar="NAMES",
-        help="of labels, overlay, probabilities, uncertainty, report, and the formats that the installed extras add "
+        help="of labels, overlay, probabilities, uncertainty, nifti, seg (of DICOM), report "
         "(default: %(default)s); frames.csv and run.json are always written",
     )
     parser.add_argument("--kind", metavar="KIND", help="read INPUT as frames, video, … (default: find out)")

@@ -4,6 +4,7 @@ from lap_monai.inference.arrays import Arrays
 from lap_monai.inference.bundle import Bundle
 from lap_monai.inference.compiled_engine import CompiledEngine
 from lap_monai.inference.conversion import INPUT, OUTPUT, require_package, to_onnx, to_openvino, to_torchscript
+from lap_monai.inference.dicom import is_dicom
 from lap_monai.inference.engine import ENGINES, Engine, TorchEngine, open_engine, register_engine
 from lap_monai.inference.exported_model import (
     EXPORT_FILES,
@@ -18,6 +19,8 @@ from lap_monai.inference.frames import FrameFiles
 from lap_monai.inference.label_maps import LabelMaps
 from lap_monai.inference.live import LiveCapture
 from lap_monai.inference.maps import ProbabilityMaps, UncertaintyMaps
+from lap_monai.inference.nifti_source import NiftiSource
+from lap_monai.inference.nifti_writer import NiftiWriter
 from lap_monai.inference.onnxruntime_engine import OnnxRuntimeEngine
 from lap_monai.inference.openvino_engine import OpenVinoEngine
 from lap_monai.inference.overlays import OverlayPictures, OverlayVideo
@@ -57,6 +60,8 @@ __all__ = [
     "Item",
     "LabelMaps",
     "LiveCapture",
+    "NiftiSource",
+    "NiftiWriter",
     "OnnxRuntimeEngine",
     "OpenVinoEngine",
     "Options",
@@ -80,6 +85,7 @@ __all__ = [
     "export_record",
     "exported_model",
     "file_sha256",
+    "is_dicom",
     "open_engine",
     "open_source",
     "open_writers",

@@ -21,7 +21,7 @@ import numpy as np
 
 from lap_monai.checks import UserError
 from lap_monai.data import natural_key
-from lap_monai.inference import frames
+from lap_monai.inference.frames import SUFFIXES as PICTURES
 from lap_monai.inference.nifti_layout import NiftiLayout, find_layout
 from lap_monai.inference.source import Failure, Item, Pixels, SourceFormat, register_source
 
@@ -106,15 +106,16 @@ class NiftiSource:
                     pixels = _to_rgb(data[layout.index(frame)], top, layout)
                     yield Item(named(frame), first + frame, pixels, meta={NIFTI: NiftiFrame(grid, frame)})
         except UserError as error:  # of the file's content; its other frames are as bad
+            why = str(error).replace(repr(str(file)), "the file").rstrip(".")
             for frame in range(start, layout.frames):
-                yield Failure(named(frame), first + frame, str(error))
+                yield Failure(named(frame), first + frame, why)
 
 
 def is_nifti(path: Path) -> bool:
     """Whether this is a NIfTI file by its name, or a folder that begins with such files and no pictures."""
     if path.is_dir():
         some = list(islice(_walk(path), 100))
-        return any(map(_is_named, some)) and not any(file.suffix.lower() in frames.SUFFIXES for file in some)
+        return any(map(_is_named, some)) and not any(file.suffix.lower() in PICTURES for file in some)
     return _is_named(path)
 
 

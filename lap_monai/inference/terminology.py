@@ -1,6 +1,6 @@
 """What the classes of our label spaces are called in SNOMED CT, for DICOM segmentations.
 
-Codes and meanings are those of DICOM's own context groups as pydicom ships them (`pydicom.sr.codedict`; CID 7150 for the
+Codes and meanings are those of DICOM's context groups as pydicom ships them (`pydicom.sr.codedict`; CID 7150 for the
 categories, mostly CID 7151 and 7166 for the types), with two exceptions that are members of HL7 FHIR R4 value sets:
 122865005 (body-site) and 37759000 (device-type). SNOMED CT is © SNOMED International; DICOM and FHIR use these codes by
 agreement with it.

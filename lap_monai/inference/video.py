@@ -39,7 +39,7 @@ class VideoFile:
             # Some containers do not tell (Matroska) or tell roughly: for the progress bar, and to notice an early end.
             self.total: int | None = stream.frames or _estimate(container, self.fps)
             self._promised = stream.frames
-            if next(_decoded(container), None) is None:
+            if next(decoded(container), None) is None:
                 raise UserError(f"The video {str(path)!r} holds no frame that can be decoded; record or copy it again.")
         state = path.stat()
         self.fingerprint = f"{state.st_size}:{self.total}"
@@ -48,7 +48,7 @@ class VideoFile:
         """Yield the frames from index `start` on; the ones before are decoded too, since seeking is inexact."""
         index, first = 0, None
         with open_container(str(self._path), "The video") as container:
-            for frame in _decoded(container):
+            for frame in decoded(container):
                 name = frame_name(index)
                 if isinstance(frame, str):
                     yield from [Failure(name, index, frame)] * (index >= start)
@@ -116,7 +116,7 @@ def import_av() -> Any:
     return av
 
 
-def _decoded(container: InputContainer) -> Iterator[VideoFrame | str]:
+def decoded(container: InputContainer) -> Iterator[VideoFrame | str]:
     """Yield frames, and for each packet that cannot be decoded, why."""
     import av
 
