@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Plan a stream over a data set and print what each step would learn from."""
-    from lap_monai.data.stream_plan import open_stream
+    from lap_monai.data import open_stream
     from lap_monai.experiments.stream_dry_run import stream_dry_run
     from lap_monai.experiments.stream_file import load_stream
     from lap_monai.files import write_json

@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from lap_monai.data.sampler import MixedBatchSampler, positive_groups
     from lap_monai.data.soft_targets import SoftTargets, unpack_soft_targets
     from lap_monai.data.step_dataset import StepDataset
-    from lap_monai.data.stream_plan import StreamPlan, open_stream, plan_stream
+    from lap_monai.data.stream_plan import StreamPlan
+    from lap_monai.data.stream_planner import open_stream, plan_stream
     from lap_monai.data.streams import Stream
     from lap_monai.data.two_views import TwoViews
 
@@ -60,8 +61,8 @@ _ON_USE = {
     "StreamPlan": "stream_plan",
     "TwoViews": "two_views",
     "is_black": "frame_probe",
-    "open_stream": "stream_plan",
-    "plan_stream": "stream_plan",
+    "open_stream": "stream_planner",
+    "plan_stream": "stream_planner",
     "positive_groups": "sampler",
     "unpack_soft_targets": "soft_targets",
     "write_phantom": "phantom",

@@ -10,11 +10,11 @@ from PIL import Image
 from tiny_data import picture
 
 from lap_monai.checks import UserError
-from lap_monai.data import Stream, plan_stream
+from lap_monai.data import FrameCache, StepDataset, Stream, open_stream, plan_stream, read_mask
 from lap_monai.data.duplicates import FrameSignature, sign_frame
 from lap_monai.data.stream_plan import StreamPlan
 from lap_monai.data.streams import PROTOCOLS
-from lap_monai.label_space import LabelSpace
+from lap_monai.label_space import LabelSpace, get_label_space
 from lap_monai.task_stream import Knowledge
 
 SPACE = LabelSpace("toy", "dsad", ("bg", "a", "b", "c", "d"), ((0, 0, 0),) * 5, {i: i for i in range(5)}, (255,), "")
@@ -169,6 +169,26 @@ def test_no_step_sees_what_it_may_not(shown, groups, protocol, patients, seed):
             assert drawn & set(step.task.new)
 
 
+def test_joint_training_has_the_frames_and_labels_of_the_stream_and_no_more():
+    plan = Frames(*FRAMES, *REST).plan()
+    assert [row["frame"] for row in plan.joint(0).train.rows] == [0, 1, 3, 4]
+    joint = plan.joint(1)
+    assert (joint.task.old, joint.task.new) == ((), ("a", "b", "c", "d"))
+    rows = {row["frame"]: row["knowledge"] for row in joint.train.rows}
+    assert sorted(rows) == [0, 1, 2, 3, 4, 6]
+    assert rows[1] == [MASK] * 5  # served both steps, each of which was told of its classes
+    assert rows[0] == [UNKNOWN, MASK, MASK, UNKNOWN, UNKNOWN]  # served step 0 alone
+    assert joint.train.count(SPACE.classes)["c"]["pixels"] == 3 * 30
+    assert [row["frame"] for row in joint.val.rows] == [7]
+
+
+def test_weak_labels_are_united_with_masks():
+    frames = Frames(("10", "a"), ("10", "b"), ("11", "c"), ("11", "d"), *REST, annotated=True)
+    frames.rows[0]["presence"] = {"c": False, "d": False, "b": False}
+    joint = frames.plan().joint(1)
+    assert joint.train.rows[0]["knowledge"] == [MASK, MASK, ABSENT, ABSENT, ABSENT]
+
+
 # --- leaks ---------------------------------------------------------------------------------------------------------
 
 
@@ -271,3 +291,30 @@ def test_classes_that_cannot_be_scored_are_named():
     notes = [str(finding) for finding in plan.findings]
     assert "test: no pixel of d: no score there" in notes
     assert "step 0 val: no pixel of b: no score there" in notes
+
+
+# --- from files to samples -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", sorted(PROTOCOLS))
+def test_fully_annotated_frames_become_samples_of_their_step(tiny_phantom, tmp_path, monkeypatch, protocol):
+    """CholecSeg8k's phantom through all protocols: a sample shows the classes that its step was told of, no others."""
+    monkeypatch.setenv("LAP_MONAI_CACHE", str(tmp_path / "cache"))
+    space = get_label_space("cholecseg8k_13")
+    groups = (("Abdominal Wall", "Liver"), ("Fat", "Gallbladder", "Grasper"))
+    if protocol in ("sequential", "disjoint"):  # frames without fat are rare
+        groups = (("Abdominal Wall", "Liver", "Fat", "Gallbladder"), ("Grasper",))
+    stream = Stream("phantom", space, groups, protocol, patients="shared", split=(0.5, 0.25, 0.25))
+    plan = open_stream(stream, tiny_phantom, progress=False)
+    rows = [row for step in plan.steps for row in step.train.rows]
+    cache = FrameCache.build(rows, (32, 48), tmp_path / "cache", progress=False)
+    for step in plan.steps:
+        dataset = StepDataset(step.train.rows, cache, space, step.task)
+        for sample, row in zip(dataset, step.train.rows, strict=True):
+            drawn = {k for k in range(step.task.num_channels) if sample["knowledge"][k] == MASK}
+            shown = set(sample["label"].unique().tolist()) - {0, 255}
+            assert shown <= drawn
+            assert (0 in drawn) == (len(drawn) == step.task.num_channels)
+            raw = space.encode(np.asarray(read_mask(row["label"])))
+            names = {space.classes[c] for c in np.unique(raw) if c != 255}
+            assert {step.task.channels[k] for k in shown} <= names
