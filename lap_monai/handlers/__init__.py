@@ -11,6 +11,7 @@ from lap_monai.handlers.epoch_seed import EpochSeed
 from lap_monai.handlers.frozen_old import FrozenOld
 from lap_monai.handlers.loss_injector import LossInjector
 from lap_monai.handlers.loss_terms import iteration_terms, loss_terms, record_term
+from lap_monai.handlers.memorisation_stop import MemorisationStop
 from lap_monai.handlers.mlflow_tracking import MLflowTracking
 from lap_monai.handlers.prepare_batch import PrepareMixedBatch
 from lap_monai.handlers.pretrained_encoder import PretrainedEncoder
@@ -43,6 +44,7 @@ __all__ = [
     "LinearRamp",
     "LossInjector",
     "MLflowTracking",
+    "MemorisationStop",
     "PrepareMixedBatch",
     "PretrainedEncoder",
     "PreviousStep",

@@ -120,13 +120,13 @@ class SetAudit:
         """Audit, filter, label, measure; write manifest, labels and `audit.json`."""
         indices = [image.index for image in self.synthetic.kept]
         images = SetFrames(self.synthetic, indices)
+        answers = label_images(self.synthetic, indices, self.teacher, len(self.classes))
         size = self.synthetic.frame_size
         training, held_out = (CachedFrames(rows, size, self.cache_dir) for rows in (self.rows, self.held_out_rows))
         patients = [str(row[VIDEO]) for row in self.held_out_rows]
         audit = MemorisationAudit(training, held_out, patients, self.teacher.features, self.level)
         features = self.teacher.features(images)
         found = audit(images, features)
-        answers = label_images(self.synthetic, indices, self.teacher, len(self.classes))
 
         verdicts = _Verdicts(len(images))
         verdicts.refuse(MEMORISED_PIXELS, found.near_in_pixels, audit.pixel_limit)
