@@ -10,6 +10,8 @@ from lap_monai.replay.nearest import Nearest
 from lap_monai.replay.pixel_space import PixelSpace
 from lap_monai.replay.planted import plant_copies
 from lap_monai.replay.quality import kid, ms_ssim_diversity, precision_recall
+from lap_monai.replay.samplers import THRESHOLDS, Denoiser, ImageNoise, ddim, ddpm, dpm_solver
+from lap_monai.replay.schedules import NoiseSchedule, zero_terminal_snr
 from lap_monai.replay.selection import select_balanced
 from lap_monai.replay.set_audit import REASONS, AuditOutcome, Neighbours, SetAudit
 from lap_monai.replay.set_frames import SetFrames
@@ -22,20 +24,25 @@ from lap_monai.replay.teacher_labels import (
     synthetic_rows,
     write_teacher_labels,
 )
+from lap_monai.replay.training_rows import replay_rows
 
 __all__ = [
     "COPY_DISTANCE",
     "MIN_PATIENTS",
     "REASONS",
+    "THRESHOLDS",
     "AuditOutcome",
     "AuditResult",
     "CachedFrames",
     "ColourModel",
+    "Denoiser",
     "FeatureSpace",
     "Frames",
+    "ImageNoise",
     "MemorisationAudit",
     "Nearest",
     "Neighbours",
+    "NoiseSchedule",
     "PixelSpace",
     "SetAudit",
     "SetFrames",
@@ -44,6 +51,9 @@ __all__ = [
     "Teacher",
     "TeacherAnswers",
     "confidence",
+    "ddim",
+    "ddpm",
+    "dpm_solver",
     "encoder_features",
     "image_seed",
     "kid",
@@ -55,7 +65,9 @@ __all__ = [
     "plant_copies",
     "precision_recall",
     "read_probabilities",
+    "replay_rows",
     "select_balanced",
     "synthetic_rows",
     "write_teacher_labels",
+    "zero_terminal_snr",
 ]
