@@ -120,6 +120,8 @@ def _get(config: Any, path: Sequence[str]) -> Any:
 
 
 def _references(text: str) -> Iterable[str]:
+    if text.startswith("%"):  # a macro, which copies what it names
+        return [text[1:]]
     return ReferenceResolver.match_refs_pattern(text)
 
 

@@ -96,6 +96,13 @@ def test_a_new_key_needs_a_reference_to_all_of_its_name(files) -> None:
         merge_configs(files(BASE, {"ext": 1, "folder": "@extra", "extra": 2}))
 
 
+def test_a_macro_refers_to_what_it_copies(files) -> None:
+    overlay = {"group#extra": {"_target_": "Compose"}, "+group#list": ["%group#extra"]}
+    assert merge_configs(files(BASE, overlay))["group"]["extra"] == {"_target_": "Compose"}
+    with pytest.raises(UserError, match="sets 'group#extar'"):
+        merge_configs(files(BASE, {"group#extar": {}, "+group#list": ["%group#extra"]}))
+
+
 def test_a_later_file_may_refer_to_an_earlier_ones_key(files) -> None:
     assert merge_configs(files(BASE, {"extra": 1}, {"folder": "@extra"}))["extra"] == 1
 

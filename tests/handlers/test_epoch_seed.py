@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import torch
 from ignite.engine import Engine
 
 from lap_monai.data import MixedBatchSampler
@@ -40,3 +41,21 @@ def test_the_sampler_hears_the_number_of_each_epoch() -> None:
     EpochSeed(listener).attach(engine)
     engine.run([0], max_epochs=3)
     assert listener.epochs == [1, 2, 3]
+
+
+def test_with_a_seed_losses_draw_alike_in_a_resumed_run_and_otherwise_in_every_epoch() -> None:
+    def draws(epochs: int, start: int = 0, seed: int | None = 3) -> list[int]:
+        torch.manual_seed(start)
+        sampler = MixedBatchSampler(range(4), (), masked_per_batch=2, label_only_per_batch=0)
+        drawn: list[int] = []
+        engine = Engine(lambda engine, batch: drawn.append(int(torch.randint(10**9, ()))))
+        EpochSeed(sampler, seed).attach(engine)
+        engine.load_state_dict({"epoch": start, "max_epochs": epochs, "epoch_length": len(sampler)})
+        engine.run(sampler)
+        return drawn
+
+    whole = draws(3)
+    assert len(set(whole)) == len(whole) == 6
+    assert draws(3, start=1) == whole[2:]
+    assert draws(3, seed=4) != whole
+    assert draws(3, start=1, seed=None) != draws(3, seed=None)[2:]
