@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from lap_monai.data.stream_planner import open_stream, plan_stream
     from lap_monai.data.streams import Stream
     from lap_monai.data.two_views import TwoViews
+    from lap_monai.data.unmasked import UnmaskedFrames, read_unmasked
 
 # Imported on first use: torch, MONAI and scikit-image cost seconds, which commands that only look at files are spared.
 _ON_USE = {
@@ -60,12 +61,14 @@ _ON_USE = {
     "Stream": "streams",
     "StreamPlan": "stream_plan",
     "TwoViews": "two_views",
+    "UnmaskedFrames": "unmasked",
     "is_black": "frame_probe",
     "open_stream": "stream_planner",
     "plan_stream": "stream_planner",
     "positive_groups": "sampler",
     "unpack_soft_targets": "soft_targets",
     "write_phantom": "phantom",
+    "read_unmasked": "unmasked",
 }
 
 __all__ = [
@@ -89,6 +92,7 @@ __all__ = [
     "Stream",
     "StreamPlan",
     "TwoViews",
+    "UnmaskedFrames",
     "apply_split",
     "balanced_class_weights",
     "detect_layout",
@@ -122,6 +126,7 @@ __all__ = [
     "read_phase_file",
     "read_phases",
     "read_step",
+    "read_unmasked",
     "resize_frame",
     "resize_mask",
     "row_id",

@@ -5,10 +5,12 @@ from lap_monai.handlers.checkpoints import BestCheckpoint, LastCheckpoint, Resum
 from lap_monai.handlers.cross_batch_memory import CrossBatchMemory
 from lap_monai.handlers.cross_image_memory import CrossImageMemory
 from lap_monai.handlers.ema_target import EmaTarget
+from lap_monai.handlers.ema_weights import EmaWeights
 from lap_monai.handlers.embedding_sampler import EmbeddingSampler
 from lap_monai.handlers.entropy_thresholds import EntropyThresholds
 from lap_monai.handlers.epoch_seed import EpochSeed
 from lap_monai.handlers.frozen_old import FrozenOld
+from lap_monai.handlers.iteration_seed import IterationSeed
 from lap_monai.handlers.loss_injector import LossInjector
 from lap_monai.handlers.loss_terms import iteration_terms, loss_terms, record_term
 from lap_monai.handlers.memorisation_stop import MemorisationStop
@@ -24,6 +26,7 @@ from lap_monai.handlers.schedules import LinearRamp
 from lap_monai.handlers.segmentation_scores import SegmentationScores
 from lap_monai.handlers.step_results import StepResults
 from lap_monai.handlers.step_scores import StepFrameScores, StepScores, channel_space
+from lap_monai.handlers.stop_on_non_finite import StopOnNonFinite
 from lap_monai.handlers.teacher import TeacherPredictions
 from lap_monai.handlers.teacher_targets import TeacherTargets
 from lap_monai.handlers.term_logger import TermLogger
@@ -36,10 +39,12 @@ __all__ = [
     "CrossBatchMemory",
     "CrossImageMemory",
     "EmaTarget",
+    "EmaWeights",
     "EmbeddingSampler",
     "EntropyThresholds",
     "EpochSeed",
     "FrozenOld",
+    "IterationSeed",
     "LastCheckpoint",
     "LinearRamp",
     "LossInjector",
@@ -56,6 +61,7 @@ __all__ = [
     "StepFrameScores",
     "StepResults",
     "StepScores",
+    "StopOnNonFinite",
     "TeacherPredictions",
     "TeacherTargets",
     "TermLogger",

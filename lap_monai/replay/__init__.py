@@ -5,6 +5,8 @@ from lap_monai.replay.colour import ColourModel
 from lap_monai.replay.feature_space import FeatureSpace
 from lap_monai.replay.features import encoder_features
 from lap_monai.replay.frames import CachedFrames, Frames
+from lap_monai.replay.generate import generate_set, verify_set
+from lap_monai.replay.generator import SAMPLERS, FrameGenerator, check_frame_size, weights_sha256
 from lap_monai.replay.near_duplicates import near_duplicates
 from lap_monai.replay.nearest import Nearest
 from lap_monai.replay.pixel_space import PixelSpace
@@ -30,6 +32,7 @@ __all__ = [
     "COPY_DISTANCE",
     "MIN_PATIENTS",
     "REASONS",
+    "SAMPLERS",
     "THRESHOLDS",
     "AuditOutcome",
     "AuditResult",
@@ -37,6 +40,7 @@ __all__ = [
     "ColourModel",
     "Denoiser",
     "FeatureSpace",
+    "FrameGenerator",
     "Frames",
     "ImageNoise",
     "MemorisationAudit",
@@ -50,11 +54,13 @@ __all__ = [
     "SyntheticSet",
     "Teacher",
     "TeacherAnswers",
+    "check_frame_size",
     "confidence",
     "ddim",
     "ddpm",
     "dpm_solver",
     "encoder_features",
+    "generate_set",
     "image_seed",
     "kid",
     "label_images",
@@ -68,6 +74,8 @@ __all__ = [
     "replay_rows",
     "select_balanced",
     "synthetic_rows",
+    "verify_set",
+    "weights_sha256",
     "write_teacher_labels",
     "zero_terminal_snr",
 ]
