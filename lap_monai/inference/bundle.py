@@ -120,6 +120,11 @@ class Bundle:
         read_checkpoint(self.weights, {"model": network}, {"label_space": self.label_space.name} if known else None)
         return network.eval()
 
+    @property
+    def inference_config(self) -> dict[str, Any]:
+        """A copy of the inference config, unresolved; for a training run with the run's network and sizes."""
+        return json.loads(json.dumps(self._config))
+
     def build_inferer(self) -> Inferer:
         """Return the inferer that the bundle declares: a sliding window."""
         return _parse(self._config, "inferer", self.root)

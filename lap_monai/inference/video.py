@@ -38,7 +38,8 @@ class VideoFile:
             self.fps: float | None = float(stream.average_rate) if stream.average_rate else None
             # Some containers do not tell (Matroska) or tell roughly: for the progress bar, and to notice an early end.
             self.total: int | None = stream.frames or _estimate(container, self.fps)
-            self._promised = stream.frames
+            self._promised = stream.frames if "mov" in container.format.name else None
+            self._seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
             if next(decoded(container), None) is None:
                 raise UserError(f"The video {str(path)!r} holds no frame that can be decoded; record or copy it again.")
         state = path.stat()
@@ -46,7 +47,7 @@ class VideoFile:
 
     def items(self, start: int = 0) -> Iterator[Item | Failure]:
         """Yield the frames from index `start` on; the ones before are decoded too, since seeking is inexact."""
-        index, first = 0, None
+        index, first, last = 0, None, 0.0
         with open_container(str(self._path), "The video") as container:
             for frame in decoded(container):
                 name = frame_name(index)
@@ -55,14 +56,21 @@ class VideoFile:
                 else:
                     if first is None:
                         first = frame.time
+                    last = since(frame.time, first) or last
                     if index >= start:
                         yield Item(name, index, rgb(frame), since(frame.time, first))
                 index += 1
-        if index < self._promised:
-            missing = self._promised - index
-            yield Failure(
-                frame_name(index), index, f"the video ends early: {missing} frames are missing; copy it again"
-            )
+        if self._ends_early(index, last):
+            yield Failure(frame_name(index), index, "the video ends early: its last part is missing; copy it again")
+
+    def _ends_early(self, frames: int, last: float) -> bool:
+        """Whether less came than the container's head promises.
+
+        MP4 counts frames. AVI counts places, which may be empty, and Matroska nothing, so there the time decides.
+        """
+        if self._promised:
+            return frames < self._promised
+        return self._seconds is not None and self._seconds - last > max(0.5, 0.01 * self._seconds)
 
 
 def frame_name(index: int) -> str:

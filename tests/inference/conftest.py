@@ -1,0 +1,74 @@
+"""A tiny trained bundle, and videos of moving shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lap_monai.inference import Bundle, Predictor
+
+WriteVideo = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    """Compute with one thread, so that sums are added in one order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_run: Path) -> Bundle:
+    """What the run folder of a tiny training opens as."""
+    return Bundle.open(tiny_run)
+
+
+@pytest.fixture
+def predictor(tiny_bundle: Bundle) -> Predictor:
+    """The tiny bundle, whole frames at once."""
+    return Predictor(tiny_bundle, "frame", device="cpu")
+
+
+def moving_square(index: int, size: tuple[int, int] = (48, 64)) -> np.ndarray:
+    """A picture `(H, W, 3)` of a bright square that moves with `index` over a slope of grey."""
+    height, width = size
+    picture = np.repeat(np.linspace(40, 160, width, dtype=np.uint8)[None], height, 0)[..., None].repeat(3, 2)
+    picture[10:22, 4 + index % 40 : 16 + index % 40] = (230, 60, 60)
+    return picture
+
+
+@pytest.fixture
+def write_video(tmp_path: Path) -> WriteVideo:
+    """A function that writes frames, each at its own time in seconds, as a video."""
+    av = pytest.importorskip("av")
+
+    def write(
+        name: str = "video.mp4", times: Sequence[float] = tuple(i / 25 for i in range(12)), codec: str = "mpeg4"
+    ) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with av.open(str(path), "w") as container:
+            container.metadata["title"] = "Jane Doe"
+            stream = container.add_stream(codec, rate=25)
+            stream.bit_rate = 4_000_000
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            tick = (
+                Fraction(1, 25) if path.suffix == ".avi" else Fraction(1, 1000)
+            )  # AVI would fill up with empty frames
+            stream.codec_context.time_base = tick
+            container.start_encoding()
+            for index, time in enumerate(times):
+                frame = av.VideoFrame.from_ndarray(moving_square(index), format="rgb24")
+                frame.pts, frame.time_base = round(time / tick), tick
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        return path
+
+    return write

@@ -1,0 +1,108 @@
+"""Against the bundle's own inference, and at the limits of memory."""
+
+import numpy as np
+import pytest
+import torch
+from tiny_data import picture
+
+from lap_monai.checks import UserError
+from lap_monai.data import read_mask
+from lap_monai.inference import Predictor, TorchEngine, open_source
+
+
+class Cramped(TorchEngine):
+    """An engine whose memory holds `most` frames."""
+
+    def __init__(self, network, most):
+        super().__init__(network)
+        self.most, self.sizes = most, []
+
+    def __call__(self, batch):
+        self.sizes.append(len(batch))
+        if len(batch) > self.most:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+        return super().__call__(batch)
+
+
+@pytest.mark.slow
+def test_window_mode_gives_the_labels_of_monais_bundle_run(tiny_run, tiny_bundle, cli, tiny_phantom):
+    assert cli.infer(tiny_phantom, tiny_run / "models", "overlap=0").status == 0
+    predictor = Predictor(tiny_bundle, "window", device="cpu")
+    items = list(open_source(tiny_phantom).items())
+    assert len(items) == 16
+    seen = set()
+    for item in items:
+        labels = predictor([item.image])[0].labels
+        folder, _, name = item.name.rpartition("/")
+        (theirs,) = (cli.folder / "labels").rglob(f"{folder.rpartition('/')[2]}/{name}_seg.png")
+        np.testing.assert_array_equal(labels, np.asarray(read_mask(theirs)))
+        seen |= set(np.unique(labels))
+    assert len(seen) > 1
+
+
+def test_a_frame_that_is_one_window_is_the_same_in_both_modes(tiny_bundle):
+    """The frame of 32 x 48 is padded to 32 x 64 in one mode and cut into windows of 32 x 32 in the other."""
+    window, frame = (Predictor(tiny_bundle, mode, device="cpu") for mode in ("window", "frame"))
+    images = [picture(seed, (64, 96)) for seed in range(3)]
+    agreement = frame.agreement(images)
+    same = [np.mean(a.labels == b.labels) for a, b in zip(frame(images), window(images), strict=True)]
+    assert agreement == pytest.approx(np.mean(same))
+    assert window.agreement(images) == 1
+    assert frame.needs_comparison
+    assert not window.needs_comparison
+
+
+def test_frames_of_any_size_kind_and_batch_give_labels_of_their_own_size(tiny_bundle):
+    images = [picture(1, (64, 96)), picture(2, (37, 53)), picture(3, (5, 7)), picture(4, (64, 96))]
+    alone = [Predictor(tiny_bundle, device="cpu", batch_size=1)([image])[0] for image in images]
+    tensors = [torch.from_numpy(image).permute(2, 0, 1) for image in images]
+    together = Predictor(tiny_bundle, device="cpu", batch_size=3)(tensors)
+    for image, one, other in zip(images, alone, together, strict=True):
+        assert one.labels.shape == image.shape[:2]
+        assert one.labels.dtype == np.uint8
+        assert np.mean(one.labels == other.labels) > 0.99
+        np.testing.assert_allclose(one.probabilities.sum(0), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), torch.zeros(4, 4, 3), np.zeros((0, 4, 3), np.uint8)]
+)
+def test_what_is_no_frame_is_refused(predictor, wrong):
+    with pytest.raises(ValueError, match="Expected a frame"):
+        predictor([wrong])
+
+
+def test_a_batch_that_memory_does_not_hold_is_halved_for_good(tiny_bundle):
+    engine = Cramped(tiny_bundle.build_network(), 2)
+    predictor = Predictor(tiny_bundle, engine=engine, batch_size=8)
+    images = [picture(seed, (64, 96)) for seed in range(9)]
+    expected = [Predictor(tiny_bundle, device="cpu")([image])[0].labels for image in images]
+    for prediction, labels in zip(predictor(images), expected, strict=True):
+        assert np.mean(prediction.labels == labels) > 0.99
+    assert engine.sizes == [8, 4, 2, 2, 2, 2, 1]
+    assert predictor.batch_size == 2
+
+
+def test_memory_that_holds_no_frame_is_said(tiny_bundle):
+    predictor = Predictor(tiny_bundle, engine=Cramped(tiny_bundle.build_network(), 0), batch_size=2)
+    with pytest.raises(UserError, match="does not hold one frame"):
+        predictor([picture(1)])
+
+
+def test_uncertainty_is_the_entropy_of_both_views(tiny_bundle):
+    predictor = Predictor(tiny_bundle, device="cpu", uncertainty=True)
+    image = picture(5, (32, 64))
+    prediction = predictor([image])[0]
+    mirrored = predictor([np.ascontiguousarray(image[:, ::-1])])[0]
+    mean = (prediction.probabilities + mirrored.probabilities[..., ::-1]) / 2
+    entropy = -(mean * np.log(mean)).sum(0) / np.log(len(mean))
+    np.testing.assert_allclose(prediction.uncertainty, entropy, atol=0.02)
+    assert 0 <= prediction.uncertainty.min() <= prediction.uncertainty.max() <= 1
+    np.testing.assert_array_equal(prediction.labels, Predictor(tiny_bundle, device="cpu")([image])[0].labels)
+
+
+def test_options_that_make_no_sense_are_refused(tiny_bundle):
+    with pytest.raises(UserError, match="mode 'windwo'"):
+        Predictor(tiny_bundle, "windwo")
+    with pytest.raises(UserError, match="at least 1"):
+        Predictor(tiny_bundle, batch_size=0)

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from lap_monai.checks import UserError
+from lap_monai.inference import Failure, LiveCapture, open_source
+
+av = pytest.importorskip("av")
+
+
+@pytest.mark.parametrize(("name", "codec"), [("v.mp4", "mpeg4"), ("v.avi", "mpeg4"), ("v.mkv", "libx264")])
+def test_frames_come_in_order_with_their_times(write_video, name, codec):
+    source = open_source(write_video(name, codec=codec))
+    items = list(source.items())
+    assert [item.index for item in items] == list(range(12))
+    assert [item.name for item in items[:2]] == ["000000", "000001"]
+    np.testing.assert_allclose([item.time for item in items], np.arange(12) / 25, atol=1e-3)
+    assert items[0].image.shape == (48, 64, 3)
+    assert source.total == 12
+    assert source.fps == pytest.approx(25)
+    # The square moves to the right by a pixel a frame.
+    reds = [item.image[12:20, :, 0].astype(int) - item.image[12:20, :, 2] > 60 for item in items]
+    columns = [np.nonzero(red)[1].mean() for red in reds]
+    assert columns[11] - columns[0] == pytest.approx(11, abs=1.5)
+
+
+def test_a_variable_frame_rate_is_kept(write_video):
+    times = [0, 0.04, 0.5, 0.54, 2.0]
+    found = [item.time for item in open_source(write_video("vfr.mp4", times)).items()]
+    np.testing.assert_allclose(found, times, atol=1e-3)
+
+
+def test_it_goes_on_from_any_frame(write_video):
+    source = open_source(write_video())
+    whole, rest = list(source.items()), list(source.items(7))
+    assert [item.index for item in rest] == list(range(7, 12))
+    for item, other in zip(rest, whole[7:], strict=True):
+        np.testing.assert_array_equal(item.image, other.image)
+        assert item.time == other.time
+
+
+def test_a_file_that_ends_early_gives_what_it_has_and_says_so(write_video):
+    path = write_video("v.avi", [i / 25 for i in range(60)])
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 3])
+    items = list(open_source(path).items())
+    assert 2 < len(items) < 50
+    assert isinstance(items[-1], Failure)
+    assert "ends early" in items[-1].error
+    assert not any(isinstance(item, Failure) for item in items[:-1])
+
+
+def test_a_video_without_frames_is_refused(write_video, tmp_path):
+    path = write_video("v.mp4")
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(UserError, match="cannot be opened"):
+        open_source(path)
+    (tmp_path / "empty.mkv").write_bytes(b"")
+    with pytest.raises(UserError, match="cannot be opened"):
+        open_source(tmp_path / "empty.mkv")
+    with pytest.raises(UserError, match=r"holds no frame|cannot be opened \(End of file"):
+        open_source(write_video("none.mkv", []))
+
+
+def test_a_stream_of_another_machine_is_refused_and_none_is_said():
+    with pytest.raises(UserError, match="over a network"):
+        open_source("rtsp://10.1.2.3/scope")
+    with pytest.raises(UserError, match=r"tcp://127\.0\.0\.1:1.*cannot be opened"):
+        LiveCapture("tcp://127.0.0.1:1")
+    with pytest.raises(UserError, match="capture device 99"):
+        open_source("99")
