@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "replay": PURE | {"data"},
     "inference": PURE | {"data", "reports"},
     "reports": {"metrics"},
-    "packaging": {"data"},
+    "packaging": {"data", "inference", "metrics"},
     "handlers": MIDDLE | {"reports"},
     "experiments": MIDDLE | {"reports", "handlers"},
     "commands": MIDDLE | {"reports", "packaging", "handlers", "experiments"},
