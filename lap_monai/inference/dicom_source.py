@@ -71,9 +71,11 @@ class DicomSource:
             elif entry.frames is not None and first + entry.frames <= start:
                 first += entry.frames
             else:
-                within = max(start - first, 0)
+                # A video that does not say how many frames it has is counted by decoding it.
+                within = 0 if entry.frames is None else max(start - first, 0)
                 for item in self._items_of(entry, first, within):
-                    yield item
+                    if item.index >= start:
+                        yield item
                     within += 1
                 first += within
 

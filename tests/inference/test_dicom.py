@@ -205,6 +205,19 @@ def test_a_video_whose_header_does_not_count_is_read_to_its_end(tmp_path: Path) 
     assert len(images_of(path)) == 24
 
 
+def test_reading_goes_on_behind_videos_whose_headers_do_not_count(tmp_path: Path) -> None:
+    stream = encode_video(CLIP[:8], "libx264", "h264")
+    for name in "ab":
+        save_video(tmp_path / f"{name}.dcm", CLIP, MPEG4HP41, stream, NumberOfFrames=1)
+    whole = list(open_source(tmp_path).items())
+    assert [item.index for item in whole] == list(range(16))
+    rest = list(open_source(tmp_path).items(11))
+    assert [item.index for item in rest] == list(range(11, 16))
+    assert isinstance(rest[0], Item)
+    assert isinstance(whole[11], Item)
+    np.testing.assert_array_equal(rest[0].image, whole[11].image)
+
+
 def test_a_video_that_ends_early_says_so_for_each_frame(tmp_path: Path) -> None:
     stream = encode_video(CLIP[:20], "libx264", "h264")
     items = list(DicomSource(save_video(tmp_path / "a.dcm", CLIP, MPEG4HP41, stream)).items())

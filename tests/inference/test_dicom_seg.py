@@ -10,6 +10,7 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
+from highdicom import _standard_utils as standard
 from medical_phantoms import (
     SECRETS,
     encode_video,
@@ -126,6 +127,45 @@ def test_what_is_written_is_what_pydicom_writes(count: int, tmp_path: Path) -> N
     tags = list(ours.keys())
     assert tags == sorted(tags)
     assert ours.file_meta.MediaStorageSOPInstanceUID == ours.SOPInstanceUID
+
+
+#: Groups that are conditional on a frame of reference, and what label maps, unlike bit planes, do not have.
+WITHOUT_A_PLACE = {
+    "PixelMeasuresSequence",
+    "PlanePositionSequence",
+    "PlanePositionSlideSequence",
+    "PlaneOrientationSequence",
+    "SegmentIdentificationSequence",
+}
+
+
+@pytest.mark.parametrize("count", [1, 6])
+def test_every_attribute_that_the_standard_demands_is_there(count: int, tmp_path: Path) -> None:
+    """Types 1 and 2 of all mandatory modules, by the standard's own tables as highdicom ships them."""
+    seg = pydicom.dcmread(segment(save_native(tmp_path / "a.dcm", FRAMES[:count]), tmp_path)[0])
+    iod = standard.get_sop_class_iod_map()[seg.SOPClassUID]
+    modules = [module["key"] for module in standard.get_iod_module_map()[iod] if module["usage"] == "M"]
+    assert {"segmentation-image", "multi-frame-dimension", "general-series"} <= set(modules)
+    checked = 0
+    for module in modules:
+        for attribute in standard.get_module_attribute_map()[module]:
+            keyword, type_, path = attribute["keyword"], attribute["type"], attribute["path"]
+            # Each group is either shared or a frame's; ours are all a frame's.
+            if type_ not in ("1", "2") or path[:1] == ["SharedFunctionalGroupsSequence"] or keyword in WITHOUT_A_PLACE:
+                continue
+            for holder in holders(seg, path):
+                assert keyword in holder, (module, attribute)
+                assert type_ == "2" or holder[keyword].value not in (None, ""), (module, attribute)
+                checked += 1
+    assert checked > 100
+
+
+def holders(dataset: pydicom.Dataset, path: list[str]) -> list[pydicom.Dataset]:
+    """The data sets at a path of sequences; none where one of them is left out."""
+    found = [dataset]
+    for keyword in path:
+        found = [item for holder in found for item in holder.get(keyword) or []]
+    return found
 
 
 def test_segments_carry_the_codes_and_colours_of_their_classes(tmp_path: Path) -> None:

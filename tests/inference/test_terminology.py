@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -93,3 +95,14 @@ def test_a_class_without_a_code_is_refused_by_name() -> None:
 def test_more_classes_than_a_byte_numbers_are_refused() -> None:
     with pytest.raises(UserError, match="300 classes"):
         segment_numbers([f"class {i}" for i in range(300)])
+
+
+def test_the_documented_table_is_the_one_in_use(repository: Path) -> None:
+    lines = (repository / "docs/medical_formats.md").read_text(encoding="utf-8").splitlines()
+    rows = {
+        line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in lines if "|" in line
+    }
+    for name in STRUCTURES:
+        term = term_of(name)
+        told = [term.category.meaning, f"{term.type.value} {term.type.meaning}"]
+        assert rows[name.replace("_", " ").lower()] == [*told, term.modifier.meaning if term.modifier else ""]
