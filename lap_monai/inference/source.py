@@ -22,7 +22,7 @@ class Item:
     Args:
         name: what its output files are called: a relative path in POSIX form without a suffix, `"clip 1/frame_80"` or
             `"000080"`. It never holds `..`, a folder above the source, or anything read from a header.
-        index: position in the source, from 0 and without gaps; failed frames count.
+        index: position in the source, from 0; failed frames count. Only a live capture that drops frames leaves gaps.
         image: `(H, W, 3)` uint8 RGB.
         time: seconds since the source's first frame; None where there is no time.
         meta: what a writer of the source's own format needs (affine, data set …); writers of other formats pass it

@@ -39,7 +39,9 @@ class VideoFile:
             # Some containers do not tell (Matroska) or tell roughly: for the progress bar, and to notice an early end.
             self.total: int | None = stream.frames or _estimate(container, self.fps)
             self._promised = stream.frames if "mov" in container.format.name else None
-            self._seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
+            # Of an AVI that was cut, FFmpeg shortens the duration, but not the number of places.
+            places = stream.frames / self.fps if self.fps else 0.0
+            self._seconds = places or (container.duration or 0) / 1e6
             if next(decoded(container), None) is None:
                 raise UserError(f"The video {str(path)!r} holds no frame that can be decoded; record or copy it again.")
         state = path.stat()
@@ -70,7 +72,7 @@ class VideoFile:
         """
         if self._promised:
             return frames < self._promised
-        return self._seconds is not None and self._seconds - last > max(0.5, 0.01 * self._seconds)
+        return self._seconds - last > max(0.5, 0.01 * self._seconds)
 
 
 def frame_name(index: int) -> str:

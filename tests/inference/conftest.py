@@ -54,7 +54,7 @@ def write_video(tmp_path: Path) -> WriteVideo:
     ) -> Path:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        with av.open(str(path), "w") as container:
+        with av.open(str(path), "w", options={"movflags": "faststart"} if path.suffix == ".mp4" else {}) as container:
             container.metadata["title"] = "Jane Doe"
             stream = container.add_stream(codec, rate=25)
             stream.bit_rate = 4_000_000

@@ -1,8 +1,11 @@
+import socket
+import threading
+
 import numpy as np
 import pytest
 
 from lap_monai.checks import UserError
-from lap_monai.inference import Failure, LiveCapture, open_source
+from lap_monai.inference import Failure, LiveCapture, Options, open_source, predict
 
 av = pytest.importorskip("av")
 
@@ -38,8 +41,9 @@ def test_it_goes_on_from_any_frame(write_video):
         assert item.time == other.time
 
 
-def test_a_file_that_ends_early_gives_what_it_has_and_says_so(write_video):
-    path = write_video("v.avi", [i / 25 for i in range(60)])
+@pytest.mark.parametrize("name", ["v.avi", "v.mp4", "v.mkv"])
+def test_a_file_that_ends_early_gives_what_it_has_and_says_so(write_video, name):
+    path = write_video(name, [i / 25 for i in range(60)])
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 2 // 3])
     items = list(open_source(path).items())
@@ -52,7 +56,7 @@ def test_a_file_that_ends_early_gives_what_it_has_and_says_so(write_video):
 def test_a_video_without_frames_is_refused(write_video, tmp_path):
     path = write_video("v.mp4")
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(UserError, match="cannot be opened"):
+    with pytest.raises(UserError, match=r"holds no pictures|cannot be opened"):
         open_source(path)
     (tmp_path / "empty.mkv").write_bytes(b"")
     with pytest.raises(UserError, match="cannot be opened"):
@@ -68,3 +72,34 @@ def test_a_stream_of_another_machine_is_refused_and_none_is_said():
         LiveCapture("tcp://127.0.0.1:1")
     with pytest.raises(UserError, match="capture device 99"):
         open_source("99")
+
+
+def test_a_stream_of_this_machine_is_read_until_it_ends(write_video, predictor, tmp_path):
+    data = write_video("v.ts", [i / 25 for i in range(50)], codec="libx264").read_bytes()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(data)
+
+        threading.Thread(target=serve, daemon=True).start()
+        source = open_source(f"tcp://127.0.0.1:{server.getsockname()[1]}")
+        assert (source.kind, source.total) == ("live", None)
+        record = predict(source, predictor, tmp_path / "out", Options(write=["labels", "overlay"], compare=False))
+    assert record["status"] == "completed"
+    assert record["frames"]["ok"] + record["frames"]["dropped"] == 50
+    with av.open(str(tmp_path / "out" / "overlay.mp4")) as overlay:
+        assert sum(1 for _ in overlay.decode(video=0)) == record["frames"]["ok"]
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("name", "frames", "size"),
+    [("SurgicalSAM2/video3.mp4", 81, (480, 854)), ("low_light_pairs_high/video01_080.mp4", 125, (256, 256))],
+)
+def test_real_videos_decode_to_the_end(real_data, name, frames, size):
+    items = list(open_source(real_data / "laparoscopic_video" / name).items())
+    assert len(items) == frames
+    assert {item.image.shape[:2] for item in items} == {size}
+    np.testing.assert_allclose(np.diff([item.time for item in items]), 1 / 25, atol=1e-3)
