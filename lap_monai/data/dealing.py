@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import maximum_bipartite_matching
+
 from lap_monai.checks import UserError
 from lap_monai.data.ordering import drawn_order, natural_key
 
+Shows = Mapping[str, AbstractSet[str]]
+Groups = Sequence[Sequence[str]]
 
-def deal_patients(
-    shows: Mapping[str, AbstractSet[str]], groups: Sequence[Sequence[str]], seed: int
-) -> tuple[tuple[str, ...], ...]:
+
+def deal_patients(shows: Shows, groups: Groups, seed: int) -> tuple[tuple[str, ...], ...]:
     """Give each step patients of its own, so that each of its classes is shown by one of them at least.
 
     Classes that few patients show are served first. The remaining patients go, in an order drawn by the seed, to the
@@ -30,25 +35,12 @@ def deal_patients(
         UserError: if the patients do not suffice, with the class that goes without.
     """
     order = drawn_order(shows, "stream", seed)
-    step_of: dict[str, int] = {}
-
-    def covered(step: int) -> set[str]:
-        return {name for patient, at in step_of.items() if at == step for name in shows[patient]}
-
-    places = [(name, step) for step, group in enumerate(groups) for name in group]
-    places.sort(key=lambda place: sum(place[0] in shown for shown in shows.values()))
-    for name, step in places:
-        missing = set(groups[step]) - covered(step)
-        if name not in missing:
-            continue
-        free = [patient for patient in order if patient not in step_of and name in shows[patient]]
-        if not free:
-            showing = sorted((patient for patient in shows if name in shows[patient]), key=natural_key)
-            raise UserError(
-                f"step {step}: no training patient is left to show {name!r}, which "
-                f"{', '.join(showing) if showing else 'nobody'} shows; write `patients: shared`, or make fewer steps."
-            )
-        step_of[max(free, key=lambda patient: len(missing & shows[patient]))] = step  # the first of equals
+    try:
+        step_of = _serve_rare_first(shows, groups, order)
+    except UserError:
+        step_of = _one_for_each_class(shows, groups, order)
+        if not step_of:
+            raise
     for patient in order:
         wanting = [step for step, group in enumerate(groups) if shows[patient] & set(group)]
         if patient in step_of or not wanting:
@@ -59,3 +51,35 @@ def deal_patients(
         tuple(sorted((patient for patient, at in step_of.items() if at == step), key=natural_key))
         for step in range(len(groups))
     )
+
+
+def _serve_rare_first(shows: Shows, groups: Groups, order: Sequence[str]) -> dict[str, int]:
+    """Patient → step, of as few patients as cover all classes; a greedy choice, which may miss that it can be done."""
+    step_of: dict[str, int] = {}
+    places = [(name, step) for step, group in enumerate(groups) for name in group]
+    places.sort(key=lambda place: sum(place[0] in shown for shown in shows.values()))
+    for name, step in places:
+        covered = {shown for patient, at in step_of.items() if at == step for shown in shows[patient]}
+        missing = set(groups[step]) - covered
+        if name not in missing:
+            continue
+        free = [patient for patient in order if patient not in step_of and name in shows[patient]]
+        if not free:
+            showing = sorted((patient for patient in shows if name in shows[patient]), key=natural_key)
+            who = f"{', '.join(showing)} show" if len(showing) > 1 else f"{showing[0] if showing else 'nobody'} shows"
+            raise UserError(
+                f"step {step}: no training patient is left to show {name!r}, which {who}; "
+                "write `patients: shared`, or make fewer steps."
+            )
+        step_of[max(free, key=lambda patient: len(missing & shows[patient]))] = step  # the first of equals
+    return step_of
+
+
+def _one_for_each_class(shows: Shows, groups: Groups, order: Sequence[str]) -> dict[str, int]:
+    """Patient → step, one patient for each class, if that can be done at all; else nothing."""
+    places = [(name, step) for step, group in enumerate(groups) for name in group]
+    fits = np.array([[name in shows[patient] for patient in order] for name, _ in places], dtype=bool)
+    matched = maximum_bipartite_matching(csr_array(fits.reshape(len(places), len(order))), perm_type="column")
+    if (matched < 0).any():
+        return {}
+    return {order[column]: step for column, (_, step) in zip(matched, places, strict=True)}

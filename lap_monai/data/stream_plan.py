@@ -69,7 +69,8 @@ class StreamPlan:
         stream: what was planned.
         split: which patients train, validate and test.
         steps: in order.
-        test: the frames that every step is tested on, with all that is known of them.
+        test: the frames that every step is tested on: those of which some of the stream's classes are known, with all
+            that is known.
         findings: what a reader of the results should know; nothing that makes them wrong, for that is refused.
     """
 

@@ -110,7 +110,9 @@ class _Planner:
         parts = {part: [i for i, at in enumerate(part_of) if at == part and i not in dropped] for part in PARTS}
         train = self._deal(parts["train"], self._patients(parts["train"]))
         val = [] if self.stream.evaluate == "val" else self._deal(parts["val"], None)
-        test = parts[self.stream.evaluate]
+        arriving = [self.classes.index(name) for name in self.step_of]
+        least = Knowledge.ABSENT if self.stream.weak_labels else Knowledge.MASK
+        test = [i for i in parts[self.stream.evaluate] if (self.knowledge[i, arriving] >= least).any()]
         self._refuse_repeats(train, val, test)
         plan = StreamPlan(
             self.stream,

@@ -60,6 +60,8 @@ def read_weak_labels(
 def _frames(lines: Sequence[Sequence[str]], columns: Iterable[int], images: Mapping[int, Path]) -> list[int] | None:
     """The frame of each line, or None if nothing tells."""
     for column in columns:
+        if column and all(line[column].strip() in _SAID for line in lines):  # another structure, in two frames
+            continue
         found = [_FRAME.fullmatch(line[column].strip()) for line in lines]
         numbers = [int(match[1]) for match in found if match]
         if len(numbers) == len(lines) and set(images) <= set(numbers) and len(set(numbers)) == len(numbers):

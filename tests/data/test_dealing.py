@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +33,23 @@ def test_it_refuses_only_what_is_short(shows, groups, seed):
     """With as many patients showing all as there are classes nothing can be short."""
     plenty = shows | {f"9{i}": frozenset(NAMES) for i in range(6)}
     assert all(deal_patients(plenty, groups, seed))
+
+
+@given(
+    st.lists(st.frozensets(st.sampled_from("abcde")), max_size=7),
+    st.lists(st.sampled_from("abcde"), min_size=1, unique=True),
+)
+def test_one_class_a_step_is_refused_only_where_it_cannot_be_done(shown, classes):
+    shows = {str(patient): classes_of for patient, classes_of in enumerate(shown)}
+    possible = any(
+        all(name in shows[patient] for name, patient in zip(classes, chosen, strict=True))
+        for chosen in itertools.permutations(shows, len(classes))
+    )
+    try:
+        assert all(deal_patients(shows, classes, 0))
+        assert possible
+    except UserError:
+        assert not possible
 
 
 def test_patients_are_shared_out_by_the_number_of_classes():

@@ -168,6 +168,7 @@ TABLES = {
     "other order": "ureter,Spleen,uterus,image\n0,1,1,image01.png\n1,0,1,image00.png\n",
     "numbers": "frame,spleen,ureter\n1,1,0\n0,0,1\n",
     "in the order of the frames": "spleen,ureter\n0,1\n1,0\n",
+    "a twelfth structure that looks like frame numbers": "spleen,uterus,ureter\n0,1,1\n1,0,0\n",
     "other words": "\ufeffname,Spleen,Ureter\nimage00,False,TRUE\nimage01,1.0,0.0\n",
 }
 

@@ -125,6 +125,13 @@ def test_the_test_frames_are_all_there_with_all_that_is_known():
     assert plan.test.count(SPACE.classes)["b"] == {"frames": 1, "patients": 1, "pixels": 20, "absent": 1}
 
 
+def test_frames_that_can_judge_no_class_are_not_tested():
+    frames = Frames(("10", "a"), ("10", "b"), ("t1", "a"), ("t1", "c"), ("t1", "d"), ("t2", "ab"), annotated=True)
+    frames.rows[4]["presence"] = {"b": False}  # a false positive of b would show
+    assert [row["frame"] for row in frames.plan("ab").test.rows] == [2, 4, 5]
+    assert [row["frame"] for row in frames.plan("ab", weak_labels=False).test.rows] == [2, 5]
+
+
 def test_validation_frames_follow_the_protocol_too():
     plan = Frames(*FRAMES, *REST, ("v1", "d")).plan()
     assert [[row["frame"] for row in step.val.rows] for step in plan.steps] == [[7], [7, 10]]
