@@ -1,0 +1,142 @@
+"""The files of `dresden_incremental`, read and not run: names that exist, numbers that agree."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from monai.bundle import verify_metadata
+
+from lap_monai.experiments import check_targets, merge_configs
+from lap_monai.label_space import get_label_space
+
+CONFIGS = Path(__file__).parents[2] / "bundles" / "dresden_incremental" / "configs"
+OVERLAYS = sorted(file.stem for file in CONFIGS.glob("*.json") if file.stem not in ("train", "inference", "metadata"))
+BEFORE = {name: ["ddcl"] for name in OVERLAYS if name.startswith("ddcl_")} | {"ddcl_sigmoid": ["sigmoid", "ddcl"]}
+STACKS = [
+    ["train"],
+    ["inference"],
+    *(["train", *BEFORE.get(name, []), name] for name in OVERLAYS),
+    ["train", "phantom", "demo", "ddcl", "evaluate"],
+    ["train", "endoscapes", "mib", "unlabelled_background", "multi_gpu_train"],
+]
+
+
+def merged(names: list[str]) -> dict[str, Any]:
+    return merge_configs([CONFIGS / f"{name}.json" for name in names])
+
+
+def strings(config: Any) -> Iterator[str]:
+    """Every value of a config that MONAI reads, notes left out."""
+    if isinstance(config, dict):
+        for key, value in config.items():
+            if not str(key).startswith("_desc_"):
+                yield from strings(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from strings(value)
+    elif isinstance(config, str):
+        yield config
+
+
+@pytest.mark.parametrize("names", STACKS, ids="+".join)
+def test_overlays_fit_their_base_and_components_take_their_arguments(names: list[str]) -> None:
+    check_targets(merged(names))  # merging has refused unknown keys
+    for text in strings(merged(names)):
+        if text.startswith("$"):
+            ast.parse(re.sub(r"@\w+(?:(?:#|::)\w+)*", "reference", text[1:]))
+
+
+def test_inference_needs_nothing_but_monai() -> None:
+    assert "lap_monai" not in "".join(strings(merged(["inference"])))
+
+
+def test_inference_builds_what_training_saves_and_sees_frames_as_it_does() -> None:
+    train, inference = merged(["train"]), merged(["inference"])
+    for key in ("frame_size", "window", "overlap"):
+        assert train[key] == inference[key]
+    network = {key: value for key, value in inference["network_def"].items() if key != "out_channels"}
+    assert network == {key: value for key, value in train["architecture"].items() if key != "_mode_"}
+    assert inference["network_def"]["out_channels"] == "@num_classes"
+
+
+def test_an_ablation_is_the_method_but_for_one_part() -> None:
+    whole = merged(["train", "ddcl"])
+    for name in OVERLAYS:
+        if name.startswith("ddcl_no_"):
+            assert merged(["train", "ddcl", name])["method"] == f"ddcl-{name.removeprefix('ddcl_no_')}"
+            assert merged(["train", "ddcl", name])["train"]["handlers"] == whole["train"]["handlers"]
+
+
+def test_metadata_fits_the_schema_of_the_model_zoo(repository: Path) -> None:
+    schema = repository / "tests" / "resources" / "meta_schema_20240725.json"
+    verify_metadata(
+        meta_file=str(CONFIGS / "metadata.json"), filepath=str(schema), hash_val="76e1add273836515d0bbb3bc71962474"
+    )
+
+
+def test_metadata_speaks_of_the_classes_and_versions_in_use(repository: Path) -> None:
+    metadata = json.loads((CONFIGS / "metadata.json").read_text(encoding="utf-8"))
+    prediction = metadata["network_data_format"]["outputs"]["pred"]
+    assert tuple(prediction["channel_def"].values()) == get_label_space("dsad_11").classes
+    assert prediction["num_channels"] == len(prediction["channel_def"]) == merged(["inference"])["num_classes"]
+    assert metadata["changelog"][metadata["version"]]
+    text = (repository / "constraints.txt").read_text(encoding="utf-8")
+    tested = dict(re.findall(r"^([\w-]+)==(\S+)$", text, re.MULTILINE))
+    pins = {
+        "monai": metadata["monai_version"],
+        "torch": metadata["pytorch_version"],
+        "numpy": metadata["numpy_version"],
+    }
+    pins |= metadata["required_packages_version"]
+    assert pins == {name: tested.get(name) for name in pins}
+
+
+@pytest.fixture(scope="module")
+def readme() -> str:
+    return (CONFIGS.parent / "docs" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "heading",
+    [
+        "# Model Overview",
+        "## Data",
+        "### Preprocessing",
+        "## Training configuration",
+        "### Input",
+        "### Output",
+        "## Performance",
+        "## MONAI Bundle Commands",
+        "# References",
+        "# License",
+    ],
+)
+def test_the_readme_has_the_headings_of_the_model_zoo(readme: str, heading: str) -> None:
+    assert f"\n{heading}\n" in f"\n{readme}"
+
+
+def test_the_readme_names_files_and_values_that_exist(readme: str) -> None:
+    for name in set(re.findall(r"configs/(\w+\.json)", readme)):
+        assert (CONFIGS / name).is_file(), name
+    for name in OVERLAYS:
+        assert f"`{name}.json`" in readme, name
+    commands = re.findall(r"^(?:python|torchrun) .*monai\.bundle run .*$", readme, re.MULTILINE)
+    assert len(commands) >= 7
+    for command in commands:
+        files = re.findall(r"configs/(\w+)\.json", command)
+        options = re.findall(r" --(\w+)", command.partition("monai.bundle run")[2])
+        assert set(options) - {"config_file"} <= {*merged(files)}, command
+
+
+def test_the_methods_page_names_values_that_exist(repository: Path) -> None:
+    text = (repository / "docs" / "incremental_methods.md").read_text(encoding="utf-8")
+    for name in set(re.findall(r"`(\w+\.json)`", text)):
+        assert (CONFIGS / name).is_file(), name
+    values = re.findall(r"`([a-z_]+)`", text.partition("| # | decision |")[2].partition("\n\n")[0])
+    assert set(values) <= {*merged(["train", "ddcl"])}
