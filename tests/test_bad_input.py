@@ -116,7 +116,7 @@ def test_a_mended_data_set_goes_on_in_the_same_folder(cli: CommandLine, data: Pa
         (lambda root: None, [], ["does not exist", "give the folder"]),
         (Path.mkdir, [], ["expected videoXX/", "found an empty folder"]),
         (Path.touch, [], ["is a file, not a folder"]),
-        (lambda root: shutil.copytree(REPOSITORY / "configs", root), [], ["expected videoXX/", "found splits/"]),
+        (lambda root: shutil.copytree(REPOSITORY / "configs", root), [], ["expected videoXX/", " splits/"]),
     ],
 )
 def test_a_folder_that_holds_no_data_set(
