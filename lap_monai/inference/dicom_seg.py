@@ -24,6 +24,7 @@ from lap_monai.inference.dicom_file import DicomFile
 from lap_monai.inference.dicom_source import DICOM, DicomFrame
 from lap_monai.inference.source import Item, Pixels
 from lap_monai.inference.terminology import Coded, is_background, segment_numbers, term_of
+from lap_monai.inference.video import frame_name
 from lap_monai.inference.writer import Output, Prediction
 from lap_monai.label_space import LabelSpace
 
@@ -59,7 +60,7 @@ _SYNTAX = JPEGLSLossless
 
 
 class DicomSegWriter:
-    """One DICOM label map segmentation for each source file: `seg/000000.dcm`, `seg/000001.dcm`, … in their order.
+    """One DICOM label map segmentation for each source file: `seg/000000.dcm` …, the number being its first frame's.
 
     Segment numbers are class indices (`terminology.segment_numbers`), 0 being DICOM's background. A frame of the
     segmentation names the one it was made from: by SOP instance UID, and in a video or multi-frame image by frame
@@ -100,7 +101,7 @@ class DicomSegWriter:
         frame: DicomFrame = item.meta[DICOM]
         if self._open is None or self._open.file is not frame.file:
             self.close()
-            self._open = _SegFile(frame.file, self._folder)
+            self._open = _SegFile(frame.file, self._folder, frame_name(item.index - frame.number + 1))
         if prediction.skipped is None:
             self._open.add(self._numbers[prediction.labels], frame.number)
 
@@ -115,7 +116,7 @@ class DicomSegWriter:
         self._count += 1
         try:
             if finished.frames:
-                finished.save(self._folder / f"{self._count - 1:06d}.dcm", self._template)
+                finished.save(self._folder / f"{finished.name}.dcm", self._template)
         finally:
             finished.discard()
 
@@ -190,9 +191,9 @@ def describe_segments(space: LabelSpace) -> list[hd.seg.SegmentDescription]:
 class _SegFile:
     """The segmentation of one source file while its frames come in: in two files without names, gone when closed."""
 
-    def __init__(self, file: DicomFile, folder: Path) -> None:
+    def __init__(self, file: DicomFile, folder: Path, name: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.file = file
+        self.file, self.name = file, name
         self.frames: list[int] = []  #: numbers in the source, from 1
         self._sizes: list[int] = []
         self._first: Pixels | None = None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import tempfile
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import nibabel as nib
 import numpy as np
@@ -92,10 +92,13 @@ class _Volume:
     def __init__(self, grid: NiftiGrid, folder: Path) -> None:
         self.grid = grid
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = folder / f".{uuid4().hex[:8]}.labels"
-        self._labels = np.memmap(self._file, np.uint8, "w+", shape=grid.layout.label_shape, order="F")
-        for frame in range(grid.layout.frames):
-            self._labels[grid.layout.label_index(frame)] = IGNORE_INDEX
+        shape = grid.layout.label_shape
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - without a name; closed by `remove`
+        # Written once as a file, since a full disk is an error there and a crash in a memory map.
+        for _ in range(grid.layout.frames):
+            self._file.write(bytes([IGNORE_INDEX]) * (shape[0] * shape[1]))
+        self._file.flush()
+        self._labels = np.memmap(self._file, np.uint8, "r+", shape=shape, order="F")
 
     def put(self, frame: int, labels: np.ndarray) -> None:
         self._labels[self.grid.layout.label_index(frame)] = self.grid.layout.turn(labels)
@@ -112,7 +115,7 @@ class _Volume:
 
     def remove(self) -> None:
         del self._labels
-        self._file.unlink(missing_ok=True)
+        self._file.close()
 
 
 def _save(image: Any, path: Path) -> None:

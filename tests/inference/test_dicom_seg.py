@@ -221,6 +221,14 @@ def test_one_segmentation_for_each_file_of_a_folder(tmp_path: Path) -> None:
     assert [seg.InstanceNumber for seg in segs] == [1, 2, 3]
 
 
+def test_names_are_the_numbers_of_first_frames(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, count in (("a", 2), ("b", 3), ("c", 1)):
+        save_native(folder / f"{name}.dcm", FRAMES[:count])
+    assert [path.name for path in segment(folder, tmp_path, skip=(2,))] == ["000000.dcm", "000002.dcm", "000005.dcm"]
+
+
 def test_a_lossy_source_is_told(tmp_path: Path) -> None:
     attributes = {
         "LossyImageCompression": "01",
