@@ -41,7 +41,7 @@ SOURCES = ("organs", MULTILABEL)
 #: Folders beside the frames that hold other versions of the masks: of each rater, and their consensus.
 RATERS = ("anno_1", "anno_2", "anno_3", "merged")
 
-_VALUES = {organ: value for value, index in _SPACE.values.items() for organ in (_SPACE.classes[index],)}
+_VALUES = {_SPACE.classes[index]: value for value, index in _SPACE.values.items() if index}
 _IMAGE = re.compile(r"image(\d+)\.png")
 _MASK = re.compile(r"mask(\d+)(?:_(\w+))?\.png")
 _PATIENT = re.compile(r"\d+")
@@ -57,8 +57,8 @@ def scan(root: Path, phases_dir: Path | None = None) -> tuple[list[Row], list[Fi
     rows: list[Row] = []
     findings: list[Finding] = []
     folders = sorted(_patients(root), key=lambda entry: (int(entry[1].name), _order(entry[0])))
-    for source, folder in folders:
-        found, wrong = _scan_folder(root, source, folder)
+    for name, folder in folders:
+        found, wrong = _scan_folder(root, name, folder)
         rows += found
         findings += wrong
     return rows, findings
@@ -117,7 +117,7 @@ def _scan_folder(root: Path, name: str, folder: Path) -> tuple[list[Row], list[F
             images[int(image[1])] = path
         elif mask := _MASK.fullmatch(path.name):
             organ = mask[2] if name == MULTILABEL else (name if mask[2] is None else None)
-            if organ in _VALUES and organ != _SPACE.classes[0]:
+            if organ in _VALUES:
                 masks.setdefault(int(mask[1]), {})[str(path.absolute())] = _VALUES[organ]
             else:
                 message = "is left out: its name says no organ that this folder annotates"
