@@ -22,15 +22,18 @@ _LUMA = (0.299, 0.587, 0.114)
 # step of the grid of windows, fine enough to tell patients apart.
 _FINE, _THUMBNAIL = 64, 16
 
+# Binomial, 3 x 3: fine detail that lies half a pixel beside itself would cost a copy its correlation.
+_BLUR = (torch.tensor([1.0, 2.0, 1.0])[:, None] * torch.tensor([1.0, 2.0, 1.0]) / 16)[None, None]
+
 # Share of the frame that is cut from each side of a query, and so the largest shift that is undone.
 _MARGIN = 0.06
 _MIDDLE = 1 - 2 * _MARGIN
 
 # Scales of the windows: a copy may be a crop of at least 0.9 of a frame, blown up.
 _COARSE_SCALES, _FINE_SCALES = (1.0, 0.95, 0.9), (1.0, 0.975, 0.95, 0.925, 0.9)
-_PLACES = (0.0, 0.5, 1.0)  # of a window along each axis, as shares of the free way
+_PLACES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of a window along each axis, as shares of the free way
 
-_CANDIDATES = 6
+_CANDIDATES = 8
 _BATCH = 64
 
 # Pictures with less contrast (standard deviation in grey levels) show nothing that could be a copy of anything.
@@ -88,10 +91,11 @@ class PixelSpace:
         return chosen.gather(1, place)[:, 0], 1 - highest[:, 0].double()
 
     def _grey(self, frames: Frames) -> Tensor:
-        """Grey pictures `(N, h, w)`, each fine pixel the mean of the pixels under it."""
+        """Grey pictures `(N, h, w)`: means of the pixels under each fine one, a little blurred."""
         weights = torch.tensor(_LUMA).view(1, 3, 1, 1)
         parts = [(batch.float() * weights).sum(1, keepdim=True) for batch in frame_batches(frames, _BATCH)]
-        return torch.cat([functional.interpolate(part, self._fine_size, mode="area") for part in parts])[:, 0]
+        small = torch.cat([functional.interpolate(part, self._fine_size, mode="area") for part in parts])
+        return functional.conv2d(functional.pad(small, (1, 1, 1, 1), mode="replicate"), _BLUR)[:, 0]
 
     def _coarse(self, flipped: Tensor) -> Tensor:
         """Correlation `(F, N, M)` of the thumbnails of each query in each orientation with the best window."""
