@@ -22,7 +22,8 @@ class CompiledEngine(TorchEngine):
             UserError: where PyTorch cannot compile, for want of a C++ compiler (CPU) or of Triton (GPU).
         """
         network = bundle.build_network()
-        engine = cls(torch.compile(network, dynamic=True), device, precision)
+        network.compile(dynamic=True)
+        engine = cls(network, device, precision)
         side = 2 * bundle.stride
         try:
             engine(torch.zeros(2, 3, side, 2 * side))

@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from lap_monai.inference import (
     write_export_record,
 )
 from lap_monai.keys import IMAGE
-from lap_monai.packaging.parity import parity_report
+from lap_monai.packaging.parity import Samples, parity_report
 from lap_monai.packaging.triton import triton_config
 
 #: Points of mean IoU on validation frames that a quantised network may lose.
@@ -42,8 +42,6 @@ MOST_LOSS = 0.5
 #: Share of pixels whose class a form that rounds no weights must keep; less means that it is not the same network.
 LEAST_AGREEMENT = 0.99
 _PACKAGES = ("torch", "monai", "onnx", "onnxruntime", "openvino", "nncf")
-
-Samples = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -138,12 +136,12 @@ def _write_form(bundle: Bundle, form: str, folder: Path, frames: ExportFrames) -
 
 def _quantised(model: Any, calibration: Samples, stride: int) -> Any:
     """Return the model with 8-bit weights and activations, their ranges from the calibration frames."""
-    if not calibration:
+    if not len(calibration):
         raise UserError("An int8 form is calibrated on training frames: give --data with the data set.")
     nncf = require_package("nncf", "openvino")
     return nncf.quantize(
         model,
-        nncf.Dataset([_whole_strides(sample[IMAGE], stride) for sample in calibration]),
+        nncf.Dataset([_whole_strides(calibration[index][IMAGE], stride) for index in range(len(calibration))]),
         subset_size=len(calibration),
         preset=nncf.QuantizationPreset.MIXED,  # activations may be negative: the networks use leaky ReLU
         advanced_parameters=nncf.AdvancedQuantizationParameters(

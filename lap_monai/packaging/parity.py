@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -14,7 +14,17 @@ from lap_monai.keys import IMAGE, LABEL
 from lap_monai.metrics import confusion_matrix, iou, miou
 
 
-def parity_report(exported: Predictor, eager: Predictor, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+class Samples(Protocol):
+    """Frames at the network's size: a list, or a data set that reads them when they are asked for."""
+
+    def __len__(self) -> int:
+        """How many."""
+
+    def __getitem__(self, index: int, /) -> Mapping[str, Any]:
+        """`image` float32 `(3, h, w)` and, where it is known, `label` `(1, h, w)`."""
+
+
+def parity_report(exported: Predictor, eager: Predictor, samples: Samples) -> dict[str, Any]:
     """Run both networks on the same frames, whole, and compare.
 
     Args:
@@ -30,7 +40,8 @@ def parity_report(exported: Predictor, eager: Predictor, samples: Sequence[Mappi
     space = eager.bundle.label_space
     largest, same, pixels = 0.0, 0, 0
     counts: dict[str, list[Tensor]] = {"eager": [], "exported": []}
-    for sample in tqdm(samples, desc="comparing", unit="frame", disable=None, leave=False):
+    for index in tqdm(range(len(samples)), desc="comparing", unit="frame", disable=None, leave=False):
+        sample = samples[index]
         logits = {
             name: predictor.infer([sample[IMAGE]])[0][0]
             for name, predictor in (("eager", eager), ("exported", exported))
