@@ -296,6 +296,9 @@ class _Planner:
     def _frame_set(self, rows: Sequence[int], knowledge: Sequence[NDArray[np.uint8]]) -> FrameSet:
         vectors = np.array(knowledge, np.uint8).reshape(-1, len(self.classes))
         pixels = np.where(vectors == Knowledge.MASK, self.pixels[list(rows)], 0)
-        return FrameSet(
-            [{**self.rows[i], KNOWLEDGE: vector.tolist()} for i, vector in zip(rows, vectors, strict=True)], pixels
-        )
+        # Image-level labels that the stream may not use go, presence too.
+        forgotten = {} if self.stream.weak_labels else {"presence": {}}
+        told = [
+            {**self.rows[i], **forgotten, KNOWLEDGE: vector.tolist()} for i, vector in zip(rows, vectors, strict=True)
+        ]
+        return FrameSet(told, pixels)
