@@ -41,7 +41,7 @@ from lap_monai.inference.source import (
 )
 from lap_monai.inference.torchscript_engine import TorchScriptEngine
 from lap_monai.inference.video import VideoFile
-from lap_monai.inference.writer import WRITERS, Output, Prediction, Writer, open_writers, register_writer
+from lap_monai.inference.writer import WRITERS, FileWriter, Output, Prediction, Writer, open_writers, register_writer
 
 __all__ = [
     "ENGINES",
@@ -55,6 +55,7 @@ __all__ = [
     "CompiledEngine",
     "Engine",
     "Failure",
+    "FileWriter",
     "FrameFiles",
     "FrameTable",
     "Item",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -46,7 +47,7 @@ class Predictor:
 
     def __init__(
         self,
-        bundle: Bundle | str,
+        bundle: Bundle | str | Path,
         mode: Mode = "frame",
         engine: Engine | str = "torch",
         device: str | torch.device | None = None,

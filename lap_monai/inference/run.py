@@ -115,6 +115,7 @@ class _Run:
         self.start = self.table.done
         self.smoother = None if options.smooth is None else Smoother(options.smooth)
         self.pipeline = Pipeline(predictor, options.frame_filter, self.smoother, drops=source.kind == "live")
+        self.torn = False  # whether some writers took a frame and others not
         self.counts: Counter[str] = Counter()
         self.failures: list[dict[str, str]] = []
         self.samples: list[tuple[str, Pixels, Pixels]] = []
@@ -152,16 +153,18 @@ class _Run:
         return self.record
 
     def _deliver(self, item: Item | Failure, prediction: Prediction | None) -> None:
-        self.table.add(item, prediction)
         if isinstance(item, Failure) or prediction is None:
             self.counts["failed"] += 1
             if isinstance(item, Failure) and len(self.failures) < _MOST_FAILURES:
                 self.failures.append({"name": item.name, "error": item.error})
         else:
-            self.counts[prediction.skipped or "ok"] += 1
+            self.torn = True
             for writer in self.writers:
                 writer.write(item, prediction)
+            self.torn = False
+            self.counts[prediction.skipped or "ok"] += 1
             self._sample(item, prediction)
+        self.table.add(item, prediction)
         self.bar.update()
         if time.monotonic() - self.saved > CHECKPOINT_SECONDS:
             self._checkpoint()
@@ -200,8 +203,10 @@ class _Run:
             write_prediction_report(self.folder / "report.html", self.record, rows, self.space, pictures)
 
     def _break_off(self, error: BaseException) -> None:
-        with suppress(OSError, ValueError):  # a full disk again; the error that broke the run off is raised
-            self._checkpoint()
+        # A frame that some writers have and others lack must come again, so what followed the last checkpoint goes.
+        if not self.torn:
+            with suppress(OSError, ValueError):  # a full disk; the error that broke the run off is raised
+                self._checkpoint()
         for writer in self.writers:
             writer.abort()
         self._note("interrupted" if isinstance(error, KeyboardInterrupt) else "failed", error)

@@ -13,7 +13,7 @@ from tiny_data import picture
 
 from lap_monai.checks import UserError
 from lap_monai.files import read_json
-from lap_monai.inference import Arrays, Options, open_source, predict, run, skip_black
+from lap_monai.inference import WRITERS, Arrays, FileWriter, Options, open_source, predict, run, skip_black
 
 av = pytest.importorskip("av")
 
@@ -134,6 +134,30 @@ def test_a_run_that_is_broken_off_goes_on_where_it_was(write_video, predictor, t
     assert again == record
 
 
+def test_a_frame_that_one_writer_lacks_comes_again_to_all(write_video, predictor, tmp_path, monkeypatch):
+    class Failing(FileWriter):
+        fails = True
+
+        def __init__(self, output):
+            pass
+
+        def write(self, item, prediction):
+            if item.index == 5 and self.fails:
+                raise OSError(28, "No space left on device")
+
+    monkeypatch.setitem(WRITERS, "failing", Failing)
+    source = open_source(write_video())
+    words = {"write": ["overlay", "failing"], "compare": False}
+    with pytest.raises(OSError, match="No space"):
+        predict(source, predictor, tmp_path / "out", Options(**words))
+    monkeypatch.setattr(Failing, "fails", False)
+    predict(source, predictor, tmp_path / "out", Options(**words, resume=True))
+    assert [row["index"] for row in table(tmp_path / "out")] == [str(index) for index in range(12)]
+    np.testing.assert_allclose(
+        [time for time, _ in decoded(tmp_path / "out" / "overlay.mp4")], np.arange(12) / 25, atol=1e-3
+    )
+
+
 def test_another_run_in_the_same_folder_is_refused(frames, predictor, tmp_path):
     options = Options(write=["labels"], compare=False)
     predict(open_source(frames), predictor, tmp_path / "out", options)
@@ -165,7 +189,7 @@ def test_no_frame_at_all_is_an_error(frames, predictor, tmp_path):
         predict(open_source(frames), predictor, tmp_path / "out")
 
 
-def test_queues_are_short_so_that_memory_does_not_grow(predictor, tmp_path):
+def test_queues_are_short_so_that_memory_does_not_grow(predictor, tmp_path, monkeypatch):
     """The source is never further ahead of the writers than the queues hold."""
     written, ahead = [], []
 
@@ -174,27 +198,15 @@ def test_queues_are_short_so_that_memory_does_not_grow(predictor, tmp_path):
             ahead.append(index - len(written))
             yield picture(index % 5)
 
-    class Counting:
-        resumable = True
-
+    class Counting(FileWriter):
         def __init__(self, output):
             pass
 
         def write(self, item, prediction):
             written.append(item.index)
 
-        def checkpoint(self, done):
-            pass
-
-        close = abort = lambda self: None
-
-    from lap_monai.inference import WRITERS
-
-    WRITERS["counting"] = Counting
-    try:
-        predict(Arrays(frames()), predictor, tmp_path / "out", Options(write=["counting"], compare=False))
-    finally:
-        del WRITERS["counting"]
+    monkeypatch.setitem(WRITERS, "counting", Counting)
+    predict(Arrays(frames()), predictor, tmp_path / "out", Options(write=["counting"], compare=False))
     assert written == list(range(60))
     assert max(ahead) <= 8
 
