@@ -105,13 +105,11 @@ def drawn(seed: int, iterations: int, already: int = 0, disturbance: int = 0) ->
     engine = Engine(lambda *_: values.append(float(torch.randn(()))))
     IterationSeed(seed).attach(engine)
 
-    @engine.on(Events.STARTED)
-    def _go_on() -> None:
-        engine.state.iteration = already
-        torch.randn(disturbance)
-
+    if already:
+        engine.load_state_dict({"iteration": already, "epoch_length": 2, "max_epochs": iterations // 2})
     with torch.random.fork_rng(devices=[]):
-        engine.run(range(iterations - already), max_epochs=1, epoch_length=iterations - already)
+        torch.randn(disturbance)
+        engine.run([0, 1], max_epochs=iterations // 2)
     return values
 
 
