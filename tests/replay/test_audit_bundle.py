@@ -19,7 +19,7 @@ from lap_monai.data import Split, read_layout, write_split
 from lap_monai.experiments import run_bundle
 from lap_monai.files import read_json, write_json
 from lap_monai.label_space import get_label_space
-from lap_monai.replay import SyntheticSet, plant_copies, synthetic_rows
+from lap_monai.replay import FrameGenerator, SyntheticSet, plant_copies, synthetic_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 AUDIT = ROOT / "bundles" / "dresden_replay_diffusion" / "configs" / "audit.json"
@@ -131,3 +131,42 @@ def test_what_a_user_can_mend_is_told_in_a_line(site: Site) -> None:
     write_split(few, Split("few", "by hand", train=tuple(names[:4]), val=tuple(names[4:8]), test=()))
     with pytest.raises(UserError, match="40 held-out frames but needs 99"):
         site.audit(split=str(few))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("limit", "epochs"), [(1.0, 2), (0.0, 1)])
+def test_a_training_is_audited_and_stops(
+    site: Site, operations: Operations, monkeypatch: pytest.MonkeyPatch, limit: float, epochs: int
+) -> None:
+    """The generator of one epoch draws noise; here its sampler hands out a training frame, as one that copies would."""
+    monkeypatch.setattr(FrameGenerator, "draw", lambda _, seeds: np.stack([operations.training[0]] * len(seeds)))
+    run = site.folder / "generator"
+    settings = {
+        "dataset_dir": str(site.data),
+        "cache_dir": str(site.folder / "cache"),
+        "split": str(site.split),
+        "split_def": "$data.load_split(@split)",
+        "ckpt_dir": str(run / "models"),
+        "output_dir": str(run),
+        "channels": [8, 16],
+        "attention_levels": [False, True],
+        "num_res_blocks": 1,
+        "network_def#num_head_channels": 8,
+        "frame_size": [48, 80],
+        "timesteps": 20,
+        "batch_size": 2,
+        "steps_per_epoch": 1,
+        "epochs": 2,
+        "num_workers": 0,
+        "device": "$torch.device('cpu')",
+        "memorisation_interval": 1,
+        "memorisation_images": 2,
+        "memorisation_steps": 2,
+        "memorisation_limit": limit,
+    }
+    with undone():
+        run_bundle([AUDIT.with_name(f"{name}.json") for name in ("train", "phantom", "memorisation_stop")], settings)
+    found = read_json(run / "memorisation.json")
+    assert [row["share"] for row in found] == [1.0] * epochs
+    assert len(read_json(run / "history.json")) == epochs
+    assert (run / "models" / "model.pt").is_file()
