@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,13 @@ from lap_monai.inference import (
 from lap_monai.keys import IMAGE
 from lap_monai.packaging.parity import Samples, parity_report
 from lap_monai.packaging.triton import triton_config
+from lap_monai.provenance import versions
 
 #: Points of mean IoU on validation frames that a quantised network may lose.
 MOST_LOSS = 0.5
 #: Share of pixels whose class a form that rounds no weights must keep; less means that it is not the same network.
 LEAST_AGREEMENT = 0.99
-_PACKAGES = ("torch", "monai", "onnx", "onnxruntime", "openvino", "nncf")
+_RUNTIMES = ("onnx", "onnxruntime", "openvino", "nncf")
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def export_bundle(bundle: Bundle, form: str, frames: ExportFrames, allow_loss: b
             "validation": len(frames.validation),
         },
         "parity": parity,
-        "versions": _versions(),
+        "versions": versions() | {name: metadata.version(name) for name in _RUNTIMES if find_spec(name)},
     }
     return read_json(write_export_record(bundle, form, more))
 
@@ -171,13 +173,3 @@ def _judge(form: str, parity: Mapping[str, Any], allow_loss: bool) -> None:
             f"The int8 form loses {loss:.2f} points of mean IoU on {parity['frames']} validation frames, more than "
             f"{MOST_LOSS}; nothing was written. Calibrate on more --frames, or keep it with --allow-loss."
         )
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
