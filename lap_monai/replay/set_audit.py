@@ -14,7 +14,7 @@ from lap_monai.checks import UserError
 from lap_monai.data import Row, row_id
 from lap_monai.files import write_json
 from lap_monai.keys import VIDEO
-from lap_monai.replay.audit import AuditResult, MemorisationAudit
+from lap_monai.replay.audit import AuditResult, MemorisationAudit, null_limit
 from lap_monai.replay.colour import ColourModel
 from lap_monai.replay.frames import CachedFrames, Frames, Pixels
 from lap_monai.replay.near_duplicates import near_duplicates
@@ -111,6 +111,8 @@ class SetAudit:
             raise UserError(
                 f"Patient {min(common)} is among the training and the held-out frames; the audit's null needs others."
             )
+        # Too small a null is told before anything is labelled.
+        null_limit(np.zeros(len(held_out)), [str(row[VIDEO]) for row in held_out], level)
         self.rows, self.held_out_rows = list(training), list(held_out)
         self.teacher, self.classes = teacher, tuple(classes)
         self.output_dir, self.cache_dir = Path(output_dir), cache_dir
