@@ -18,6 +18,9 @@ from lap_monai.label_space import LabelSpace
 from lap_monai.metrics import FrameScores, iou, known_counts, miou
 from lap_monai.task_stream import TaskStep
 
+#: Between the parts of a text that ranks exchange; MONAI's gather takes the tabulator for itself.
+_SEPARATOR = "\x1f"
+
 
 @dataclass(frozen=True)
 class StepFrameScores:
@@ -71,7 +74,7 @@ class StepScores(SegmentationScores):
         names = zip(batch_values(engine.state.batch, VIDEO), batch_values(engine.state.batch, FRAME_ID), strict=True)
         # As text, since texts are what ranks exchange anyway.
         for (video, name), vector in zip(names, batch_values(engine.state.batch, KNOWLEDGE), strict=True):
-            self._known.append("\t".join((str(video), str(name), *map(str, vector))))
+            self._known.append(_SEPARATOR.join((str(video), str(name), *map(str, vector))))
 
     def compute(self) -> float:
         """Return the mIoU of all frames of all ranks.
@@ -105,7 +108,7 @@ class StepScores(SegmentationScores):
         frames = self.frame_scores()
         known = {}
         for text in gather_strings(self._known):
-            video, name, *vector = text.split("\t")
+            video, name, *vector = text.split(_SEPARATOR)
             known[video, name] = [int(value) for value in vector]
         rows = [known[key] for key in zip(frames.videos, frames.ids, strict=True)]
         return StepFrameScores(frames, np.array(rows, dtype=np.uint8))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -366,3 +369,29 @@ def test_every_earlier_network_is_needed_by_all_teachers(
         with pytest.raises(RuntimeError) as error:
             run(["train", "ddcl", "ddcl_all_teachers"], tmp_path, **told | {"earlier_checkpoints": paths})
         assert said in user_error(error)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_a_step_as_one(stream: Path, first: dict[str, str], tmp_path: Path) -> None:
+    told = TINY | given(("ddcl", "ddcl_no_contrast"), stream, first) | {"steps_per_epoch": 1, "device": "cpu"}
+    told |= {"cache_dir": str(stream / "cache"), "step_datalist": str(stream / "step1.json")}
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    for name, launcher, further in (("one", [], []), ("two", launch, ["multi_gpu_train"])):
+        overrides = {key: value for key, value in told.items() if not (further and key == "device")}
+        root = tmp_path / name
+        overrides |= {"bundle_root": root, "ckpt_dir": root / "models", "output_dir": root / "eval"}
+        files = [str(CONFIGS / f"{part}.json") for part in ("train", "ddcl", "ddcl_no_contrast", *further)]
+        settings = [f"--{key}={value}" for key, value in overrides.items()]
+        done = subprocess.run(
+            [sys.executable, *launcher, "-m", "monai.bundle", "run", f"--config_file={files}", *settings],
+            cwd=tmp_path,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+    one, two = (history(tmp_path / name) for name in ("one", "two"))
+    for key in ("supervised", "kd", "loss"):
+        assert one[key] == pytest.approx(two[key], rel=1e-3), key
+    assert {key for key in one if key.startswith("val_")} == {key for key in two if key.startswith("val_")}
