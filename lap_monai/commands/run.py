@@ -96,9 +96,13 @@ def _is_override(word: str) -> bool:
 
 def _settings(args: argparse.Namespace, files: Sequence[str], overrides: dict[str, Any]) -> dict[str, Any]:
     """The overrides, and what the options stand for where no override says otherwise."""
+    from lap_monai.experiments import merge_configs
+
     settings: dict[str, Any] = {"bundle_root": str(Path(files[0]).resolve().parents[1])}
     if args.out:
-        settings |= {"output_dir": str(args.out.resolve()), "ckpt_dir": str(args.out.resolve() / "models")}
+        places = {"output_dir": str(args.out.resolve()), "ckpt_dir": str(args.out.resolve() / "models")}
+        has = merge_configs(files)
+        settings |= {key: place for key, place in places.items() if key in has}  # an audit leaves no checkpoint
     if args.data:
         settings["dataset_dir"] = str(args.data.resolve())
     if args.resume:

@@ -31,10 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only", metavar="GLOB", help="cells <row>/<budget>_<subset>_<seed> that match, as 'dcl*/0.05_*'"
     )
-    parser.add_argument("--jobs", type=_positive, default=1, metavar="N", help="cells at a time (default: 1)")
+    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="cells at a time (default: 1)")
     parser.add_argument(
         "--processes",
-        type=_positive,
+        type=positive,
         default=1,
         metavar="N",
         help="processes of each training, by torchrun (default: 1)",
@@ -67,7 +67,7 @@ def main(args: argparse.Namespace) -> int:
         from lap_monai.experiments.dry_run import dry_run
 
         for line in dry_run(table, study, chosen, args.data, args.jobs):
-            _say(line)
+            say(line)
         return 0
     return _run(args, table, study, cells, chosen)
 
@@ -79,20 +79,20 @@ def _run(args: argparse.Namespace, table: Table, study: Study, cells: list[Cell]
     from lap_monai.experiments.step_state import cell_done, refuse_foreign, refuse_running
     from lap_monai.experiments.table_output import write_table
 
-    with RunLock(args.out, args.shard), _sigterm_ends():
+    with RunLock(args.out, args.shard), sigterm_ends():
         claim_folder(args.out, table, study, args.resume)
         refuse_foreign(cells, study)
         refuse_running(chosen)
         missing = [cell for cell in chosen if not cell_done(cell)]
-        _say(f"{table.name}: {len(chosen)} cells, {len(chosen) - len(missing)} done, {len(missing)} to run")
+        say(f"{table.name}: {len(chosen)} cells, {len(chosen) - len(missing)} done, {len(missing)} to run")
         with _tracking(args, table) as tracking:
-            outcomes = run_cells(missing, _starter(args, table, tracking), args.jobs, say=_say)
+            outcomes = run_cells(missing, _starter(args, table, tracking), args.jobs, say=say)
             failed = [name for name, outcome in outcomes.items() if outcome.status == "failed"]
             files = write_table(args.out, table, study, cells, args.data)
             if tracking is not None:
                 tracking.end("FAILED" if failed else "FINISHED", files)
     for path in files:
-        _say(f"wrote {path}")
+        say(f"wrote {path}")
     if failed:
         print(f"error: {len(failed)} cells failed, first {failed[0]}; their folders hold logs", file=sys.stderr)
     return 1 if failed else 0
@@ -132,12 +132,13 @@ def _tracking(args: argparse.Namespace, table: Table) -> Iterator[TableTracking 
         raise
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Print a line at once, also into a pipe."""
     print(line, flush=True)
 
 
 @contextmanager
-def _sigterm_ends() -> Iterator[None]:
+def sigterm_ends() -> Iterator[None]:
     """Let a scheduler's stop end the sitting in order, as Ctrl-C does."""
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -150,7 +151,8 @@ def _sigterm_ends() -> Iterator[None]:
         signal.signal(signal.SIGTERM, usual)
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Parse a whole number of at least 1."""
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 1")
     return int(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,31 +91,50 @@ def _frame_scores(cell: Cell) -> dict[str, tuple[float, str]]:
 
 
 def _predictions(cell: Cell, study: Study, data: Path, names: Sequence[str]) -> dict[str, Any]:
-    """The frames, truths and predictions of a cell, from its file if that holds the same frames."""
-    path = cell.folder / FILE_NAME
+    def predict() -> dict[str, Any]:
+        moved = {"dataset_dir": str(data.resolve()), "datalist": "$table_frames", "num_workers": 0}
+        config = {**cell.steps[-1].merged(), **moved}
+        parser = ConfigParser(config, globals={"table_frames": list(study.frames)})
+        parser.parse()
+        return predict_frames(parser, cell.folder / "models" / "model.pt", names)
+
+    return kept_predictions(cell.folder, names, predict)
+
+
+def kept_predictions(folder: Path, names: Sequence[str], predict: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what `predict` returns for some frames, from the folder's file if that holds the same frames."""
+    path = folder / FILE_NAME
     if path.is_file():
         with np.load(path) as file:
             kept = dict(file)
         if kept["names"].tolist() == list(names):
             return kept
-    made = {"names": np.array(names), **_predict(cell, study, data, names)}
+    made = {"names": np.array(names), **predict()}
     with replacing(path) as temporary:
         np.savez_compressed(temporary, **made)
     return made
 
 
 @torch.no_grad()
-def _predict(cell: Cell, study: Study, data: Path, names: Sequence[str]) -> dict[str, Any]:
-    config = cell.steps[-1].merged()
-    moved = {"dataset_dir": str(data.resolve()), "datalist": "$table_frames", "num_workers": 0}
-    parser = ConfigParser({**config, **moved}, globals={"table_frames": list(study.frames)})
-    parser.parse()
+def predict_frames(parser: ConfigParser, checkpoint: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Segment frames of an evaluation.
+
+    Args:
+        parser: of the evaluation's config.
+        checkpoint: the plain network.
+        names: of the frames, see `row_id`.
+
+    Returns:
+        `images` `(N, H, W, 3)`, `truths` and `predictions` `(N, H, W)`, uint8; class ids as the network has them.
+
+    Raises:
+        UserError: if one is not among the evaluated frames.
+    """
     dataset, device = parser.get_parsed_content("validate#dataset"), parser.get_parsed_content("device")
     network, inferer = parser.get_parsed_content("network"), parser.get_parsed_content("validate#inferer")
-    backbone = parser.get_parsed_content("backbone_def")
-    read_checkpoint(cell.folder / "models" / "model.pt", {"model": backbone}, device=device)
+    read_checkpoint(checkpoint, {"model": parser.get_parsed_content("backbone_def")}, device=device)
     network.eval()
-    places = {row_id(row): place for place, row in enumerate(parser.get_parsed_content("validate#dataset#data"))}
+    places = {row_id(row): place for place, row in enumerate(dataset.rows)}
     if absent := [name for name in names if name not in places]:
         raise UserError(f"the evaluated part has no frame {absent[0]}; was the data set changed?")
     samples = [dataset[places[name]] for name in names]

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from lap_monai.checks import UserError, did_you_mean, require_choice
 from lap_monai.data.budgets import UNITS
+from lap_monai.experiments.declaration import Declaration
 from lap_monai.experiments.strict_yaml import load_yaml
 from lap_monai.experiments.table import AXES, Published, Row, Stage, Table
 
 #: Config ids that the axes and the runner decide; a row that sets one would not be the cell it is called.
 RESERVED = ("budget", "budget_unit", "subset", "seed", "method", "resume", "output_dir", "ckpt_dir", "dataset_dir")
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
 def load_table(path: str | Path) -> Table:
@@ -31,11 +27,10 @@ def load_table(path: str | Path) -> Table:
     return _Reader(path, load_yaml(path, "table")).table()
 
 
-class _Reader:
+class _Reader(Declaration):
     """Turns the content of a table file into a `Table`, and says where it is wrong."""
 
-    def __init__(self, path: Path, content: dict[str, Any]) -> None:
-        self.path, self.content = path, content
+    what, plural = "table", "tables"
 
     def table(self) -> Table:
         known = (
@@ -147,23 +142,10 @@ class _Reader:
         return numbers[0], numbers[1] if len(numbers) > 1 else None
 
     def _bundle(self) -> Path:
-        folder = (self.path.parent / str(self.content["bundle"])).resolve()
-        if not (folder / "configs").is_dir():
-            self._fail(f"bundle {self.content['bundle']!r}: no such bundle beside the table file, at {str(folder)!r}")
-        return folder
+        return self._bundle_folder("bundle")
 
     def _configs(self, names: Any, where: str) -> tuple[Path, ...]:
-        if not isinstance(names, list):
-            self._fail(f"{where} must be a list of config files, not {names!r}")
-        return tuple(self._config(str(name), where) for name in names)
-
-    def _config(self, name: str, where: str) -> Path:
-        folder = self._bundle() / "configs"
-        for file in (folder / name, self.path.parent / name):
-            if file.is_file():
-                return file.resolve()
-        hint = did_you_mean(name, (file.name for file in folder.glob("*.json")))
-        self._fail(f"{where}: no config {name!r}.{hint}".rstrip("."))
+        return self._config_files(names, where, self._bundle())
 
     def _split(self, name: str) -> str:
         return str((self.path.parent / name).resolve()) if name.endswith(".json") else name
@@ -174,42 +156,3 @@ class _Reader:
             if key in RESERVED or (key == "split" and self.content.get("splits")):
                 self._fail(f"{where}: {key!r} is what cells differ in, or the runner's; set it by the table's own keys")
         return {str(key): value for key, value in settings.items()}
-
-    def _list(self, key: str, kinds: tuple[type, ...], what: str, default: Any = None, empty: bool = False) -> list:
-        values = self.content.get(key, default)
-        right = isinstance(values, list) and all(
-            isinstance(value, kinds) and not isinstance(value, bool) for value in values
-        )
-        if not right or (not values and not empty):
-            self._fail(f"{key} must be a list of {what}, not {values!r}")
-        if twice := [value for value, count in Counter(values).items() if count > 1]:
-            self._fail(f"{key} lists {twice[0]} twice, which would be the same cells twice")
-        return values
-
-    def _keys(self, entry: Mapping[str, Any], known: str, where: str, needed: str = "") -> None:
-        for key in entry:
-            if key not in known.split():
-                self._fail(
-                    f"{where} has a key {key!r}, which tables do not have.{did_you_mean(str(key), known.split())}"
-                )
-        if absent := [key for key in needed.split() if key not in entry]:
-            self._fail(f"{where} lacks {', '.join(absent)}")
-
-    def _mapping(self, value: Any, where: str) -> dict[Any, Any]:
-        if not isinstance(value, dict):
-            self._fail(f"{where} must be a mapping, not {value!r}")
-        return value
-
-    def _name(self, name: Any, where: str) -> str:
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            self._fail(f"{where} {name!r} becomes a folder: write letters, digits and _ . + - only")
-        return name
-
-    def _choice(self, value: str, known: Sequence[str], what: str) -> str:
-        try:
-            return require_choice(value, known, what)
-        except UserError as error:
-            self._fail(str(error).rstrip("."))
-
-    def _fail(self, text: str) -> NoReturn:
-        raise UserError(f"table {str(self.path)!r}: {text.rstrip('.')}.")

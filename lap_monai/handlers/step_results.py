@@ -13,7 +13,8 @@ from ignite.engine import Engine, Events
 from lap_monai.files import write_json, write_text
 from lap_monai.handlers.step_scores import StepFrameScores
 from lap_monai.handlers.training_history import rows_to_csv
-from lap_monai.metrics import AbsentPolicy, class_iou, dice, iou, iou_per_image, iou_per_video, miou
+from lap_monai.metrics import AbsentPolicy, class_dice, class_iou, dice, iou, iou_per_image, miou, pool_by_video
+from lap_monai.metrics.overlap import skip_nan_mean
 from lap_monai.metrics.summary import by_class, nullable
 from lap_monai.provenance import command_line, git_revision, versions
 from lap_monai.task_stream import TaskStep
@@ -78,15 +79,33 @@ def step_row(details: StepFrameScores, step: TaskStep) -> dict[str, Any]:
     counts, classes = details.counts, step.channels
     pooled = iou(counts)[:, 1]
     by_image = iou_per_image(counts)[:, 1]
-    by_video = iou_per_video(counts, details.frames.videos)[:, 1]
+    dice_by_image = skip_nan_mean(class_dice(counts, AbsentPolicy.UNION))[:, 1]
+    names, by_patient = pool_by_video(counts, details.frames.videos)
+    each = class_iou(by_patient)[..., 1]
+    by_video = skip_nan_mean(each)
     groups = {"": step.old_channels + step.new_channels, "_old": step.old_channels, "_new": step.new_channels}
     return {
         **{f"miou{name}": nullable(miou(pooled[list(group)])) for name, group in groups.items()},
         "mdice": nullable(miou(dice(counts)[1:, 1])),
         "iou": by_class(pooled, classes),
         "dice": by_class(dice(counts)[:, 1], classes),
-        "per_image": {"miou": nullable(miou(by_image[1:])), "iou": by_class(by_image, classes)},
-        "per_video": {"miou": nullable(miou(by_video[1:])), "iou": by_class(by_video, classes)},
+        "per_image": {
+            "miou": nullable(miou(by_image[1:])),
+            "iou": by_class(by_image, classes),
+            "dice": by_class(dice_by_image, classes),
+        },
+        "per_video": {
+            "miou": nullable(miou(by_video[1:])),
+            "iou": by_class(by_video, classes),
+            "videos": {
+                name: {
+                    "miou": nullable(miou(scores[1:])),
+                    "iou": by_class(scores, classes),
+                    "n_frames": details.frames.videos.count(name),
+                }
+                for name, scores in zip(names, each, strict=True)
+            },
+        },
         "n_frames": len(details.frames.ids),
         "n_videos": len(set(details.frames.videos)),
         "absent": [name for name, value in zip(classes, pooled, strict=True) if np.isnan(value)],
