@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -297,7 +297,7 @@ class _Planner:
         vectors = np.array(knowledge, np.uint8).reshape(-1, len(self.classes))
         pixels = np.where(vectors == Knowledge.MASK, self.pixels[list(rows)], 0)
         # Image-level labels that the stream may not use go, presence too.
-        forgotten = {} if self.stream.weak_labels else {"presence": {}}
+        forgotten: dict[str, Any] = {} if self.stream.weak_labels else {"presence": {}}
         told = [
             {**self.rows[i], **forgotten, KNOWLEDGE: vector.tolist()} for i, vector in zip(rows, vectors, strict=True)
         ]
