@@ -39,7 +39,7 @@ def generate_set(generator: FrameGenerator, folder: str | Path, count: int, seed
         raise UserError(f"count={count}: give at least one image.")
     rank, ranks = idist.get_rank(), idist.get_world_size()
     synthetic = SyntheticSet.create(folder, generator.origin(), generator.method(), seed) if rank == 0 else None
-    done = int(idist.broadcast(len(synthetic) if synthetic is not None else 0, src=0))
+    done = int(cast(float, idist.broadcast(len(synthetic) if synthetic is not None else 0, src=0)))
     batch = generator.batch_size
     with tqdm(total=count, initial=done, desc="drawing", unit="image", disable=rank > 0, file=sys.stderr) as bar:
         while done < count:

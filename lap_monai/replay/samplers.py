@@ -6,8 +6,7 @@ A sampler is a function of a denoiser, noise and a schedule. It knows no network
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -122,7 +121,7 @@ def ddim(
     if eta and draw is None:
         raise ValueError("ddim: eta > 0 needs fresh noise; give draw.")
     x = noise
-    for now, then in pairwise([*schedule.times(steps), None]):
+    for now, then in _steps(schedule, steps):
         clean = denoise(x, now)
         direction = (x - schedule.alpha(now) * clean) / schedule.sigma(now)
         fresh = eta * _posterior_deviation(schedule, now, then)
@@ -153,7 +152,7 @@ def dpm_solver(denoise: Denoise, noise: Tensor, schedule: NoiseSchedule, steps: 
     """
     x = noise
     last, last_width = noise, math.inf  # as if predicted infinitely far away: no extrapolation
-    for now, then in pairwise([*schedule.times(steps), None]):
+    for now, then in _steps(schedule, steps):
         clean = denoise(x, now)
         width = schedule.log_snr(then) - schedule.log_snr(now)
         extrapolation = 0.0 if then is None or math.isinf(last_width) else width / (2 * last_width)
@@ -162,6 +161,12 @@ def dpm_solver(denoise: Denoise, noise: Tensor, schedule: NoiseSchedule, steps: 
         x = ratio * x + (schedule.alpha(then) - schedule.alpha(now) * ratio) * torch.lerp(clean, last, -extrapolation)
         last, last_width = clean, width
     return x
+
+
+def _steps(schedule: NoiseSchedule, steps: int) -> Iterator[tuple[int, int | None]]:
+    """Pairs of times: where the network is asked, and where the step from there leads; None is the clean image."""
+    times = schedule.times(steps)
+    return zip(times, [*times[1:], None], strict=True)
 
 
 def _posterior_deviation(schedule: NoiseSchedule, now: int, then: int | None) -> float:
