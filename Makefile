@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test check format bench clean
+.PHONY: help setup demo demo-incremental test check format bench clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
 
 setup: $(READY)  ## virtual environment in .venv with everything development needs
 
@@ -18,6 +18,13 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 
 demo: $(READY)  ## phantom data, train, evaluate, infer, report: runs/demo (minutes on two cores)
 	$(BIN)/python -m lap_monai demo --out runs/demo
+
+demo-incremental: $(READY)  ## organs that arrive in two steps, replayed by synthetic frames: runs/demo_incremental
+	test -d runs/demo_incremental/phantom || $(BIN)/python -m lap_monai phantom runs/demo_incremental/phantom \
+		--layout dsad --videos 12 --frames 4 --size 256x144
+	$(BIN)/python -m lap_monai stream configs/streams/phantom_demo.yaml --study configs/studies/demo_incremental.yaml \
+		--data runs/demo_incremental/phantom --out runs/demo_incremental/stream --jobs 2 --resume
+	@echo "look at    runs/demo_incremental/stream/report.html"
 
 test: $(READY)  ## all tests
 	$(BIN)/python -m pytest

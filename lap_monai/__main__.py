@@ -18,7 +18,7 @@ COMMANDS = {
     "phantom": "write a synthetic surgical data set in the layout of a real one",
     "check": "validate a data set: counts, defects, leaks",
     "run": "run a bundle's configs with checked overrides and one-line errors",
-    "stream": "see what each step of a class-incremental stream learns from",
+    "stream": "take methods through the steps of a class-incremental stream, resumable, and compare them",
     "table": "run every cell of a table, resumable, and compare its methods",
     "predict": "segment frames, a folder, a video or a live capture with a trained bundle",
     "export": "write a bundle's network for other runtimes, compared with the eager one",

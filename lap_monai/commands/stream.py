@@ -22,7 +22,10 @@ STUDY = Path("configs/studies/methods.yaml")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "stream", type=Path, metavar="STREAM", help="stream file, such as configs/streams/phantom_demo.yaml"
+        "stream",
+        type=Path,
+        metavar="STREAM",
+        help="stream file, such as configs/streams/phantom_demo.yaml, or a study that lists streams",
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="data set folder")
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder of the stream")
@@ -50,15 +53,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run what is missing of the stream, then write its results; or print what each step would learn from."""
     from lap_monai.experiments.stream_file import load_stream
+    from lap_monai.experiments.stream_output import write_study
+    from lap_monai.experiments.stream_study import load_stream_study, names_streams
 
-    stream = load_stream(args.stream)
+    several = names_streams(args.stream)
+    if several:
+        args.study = args.stream
+    streams = [load_stream(path) for path in (load_stream_study(args.stream).streams if several else [args.stream])]
     if args.dry_run:
-        return _plan(args, stream)
+        if several and args.json is not None:
+            raise UserError("--json takes the counts of one stream; name a stream file.")
+        return max(_plan(args, stream) for stream in streams)
     if args.json is not None:
         raise UserError("--json goes with --dry-run; results are in results.json of --out.")
     if args.out is None:
         raise UserError("--out is missing; name the run folder, or add --dry-run to plan only.")
-    return _run(args, stream)
+    if not several:
+        return _run(args, streams[0], args.out)
+    statuses = [_run(args, stream, args.out / stream.name) for stream in streams]
+    for path in write_study(args.out, [args.out / stream.name for stream in streams]):
+        say(f"wrote {path}")
+    return max(statuses)
 
 
 def _plan(args: argparse.Namespace, stream: Stream) -> int:
@@ -73,7 +88,7 @@ def _plan(args: argparse.Namespace, stream: Stream) -> int:
     return 0
 
 
-def _run(args: argparse.Namespace, stream: Stream) -> int:
+def _run(args: argparse.Namespace, stream: Stream, out: Path) -> int:
     from lap_monai.experiments.run_lock import RunLock
     from lap_monai.experiments.runner import run_cells
     from lap_monai.experiments.step_state import refuse_foreign_steps, refuse_running, step_done
@@ -85,8 +100,8 @@ def _run(args: argparse.Namespace, stream: Stream) -> int:
     methods = study.choose(args.methods)
     if args.until is not None and args.until >= len(stream.groups):
         raise UserError(f"--until {args.until}: stream {stream.name!r} has the steps 0 to {len(stream.groups) - 1}.")
-    run_dir = args.out.resolve()
-    with RunLock(args.out), sigterm_ends():
+    run_dir = out.resolve()
+    with RunLock(out), sigterm_ends():
         files = open_stream_files(run_dir, stream, args.data, args.resume, progress=sys.stderr.isatty())
         cells = build_stream_cells(study, files, methods, args.seeds or study.seeds)
         for cell in cells:

@@ -18,6 +18,8 @@ _WORDS = {
     "part": "part of the split",
     "data": "frames (fingerprint)",
     "splits": "split",
+    "dataset_dir": "data set folder",
+    "declaration": "declaration of this stream",
 }
 
 

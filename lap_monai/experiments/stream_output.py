@@ -13,7 +13,7 @@ from lap_monai.experiments.stream_collect import collect_stream
 from lap_monai.experiments.stream_files import StreamFiles
 from lap_monai.experiments.stream_panels import draw_replay_samples, draw_stream_panels
 from lap_monai.experiments.stream_study import StreamStudy
-from lap_monai.files import write_json, write_text
+from lap_monai.files import read_json, write_json, write_text
 from lap_monai.handlers.training_history import rows_to_csv
 from lap_monai.reports import render_stream_markdown, write_stream_report
 
@@ -38,6 +38,24 @@ def write_stream(
         write_text(run_dir / "results.csv", rows_to_csv([flat_row(row) for row in results["rows"]])),
         write_text(run_dir / "results.md", render_stream_markdown(results)),
         write_stream_report(run_dir / "report.html", results, stream.label_space, panels, samples),
+    ]
+
+
+def write_study(out: Path, run_dirs: Sequence[Path]) -> list[Path]:
+    """Write the rows of several streams together, and return the files: `results.json`, `results.csv`, `results.md`.
+
+    Args:
+        out: folder of the study.
+        run_dirs: of its streams.
+    """
+    results = [read_json(run_dir / "results.json") for run_dir in run_dirs]
+    rows = [{"stream": result["stream"], **row} for result in results for row in result["rows"]]
+    shared = {key: results[0][key] for key in ("config", "versions", "git", "command")}
+    texts = [(run_dir / "results.md").read_text(encoding="utf-8") for run_dir in run_dirs]
+    return [
+        write_json(out / "results.json", {"rows": rows, **shared}),
+        write_text(out / "results.csv", rows_to_csv([flat_row(row) for row in rows])),
+        write_text(out / "results.md", "\n".join(texts)),
     ]
 
 

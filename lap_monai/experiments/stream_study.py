@@ -124,6 +124,15 @@ def load_stream_study(path: str | Path) -> StreamStudy:
     return _Reader(path, _with_base(path)).study()
 
 
+def names_streams(path: str | Path) -> bool:
+    """Return whether a file is a study that lists streams, rather than a stream.
+
+    Raises:
+        UserError: if it is missing or no YAML mapping.
+    """
+    return "streams" in load_yaml(path, "stream")
+
+
 def _with_base(path: Path) -> dict[str, Any]:
     content = load_yaml(path, "study")
     if "base" not in content:

@@ -130,7 +130,7 @@ def _comparisons(results: Mapping[str, Any]) -> Iterator[str]:
         )
     yield ""
     yield (
-        "Difference: mean over patients of the patient's mean IoU, background included, averaged over seeds first. p: "
+        "Difference: mean over patients of the patient's mean IoU without the background, averaged over seeds first. p: "
         "sign-flip permutation test over patients. Decided: p < 0.05 and neither interval contains 0, which takes 5 "
         "patients and 5 seeds."
     )
