@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +20,25 @@ from lap_monai.experiments.config_targets import check_targets
 from lap_monai.experiments.layers import Layer, merge_layers
 from lap_monai.experiments.step import EVALUATE, Step, mattering
 from lap_monai.experiments.stream_files import StreamFiles
+from lap_monai.experiments.stream_replay import ReplayRuns, set_folder
+from lap_monai.experiments.stream_step import (
+    EVALUATE_SETTINGS,
+    EXEMPLARS,
+    MEMORY,
+    MODEL,
+    STUDY_SETTINGS,
+    TRAIN_SETTINGS,
+    StreamStep,
+    frames_identity,
+)
 from lap_monai.experiments.stream_study import Method, StreamStudy
 from lap_monai.experiments.study import content_hash
-from lap_monai.provenance import rows_fingerprint
-
-#: Files of a run's folder: the study's settings, which overlays may replace, and the run's own, which come last.
-STUDY_SETTINGS, TRAIN_SETTINGS, EVALUATE_SETTINGS = "study_settings.json", "step.json", "scoring.json"
-
-GENERATE_SETTINGS, AUDIT_SETTINGS = "generate_step.json", "audit_settings.json"
-
-#: Folder of the synthetic set beside the report of its audit, which shows training frames.
-SET = "set"
 
 #: Config ids by which a training takes what earlier steps left.
 INPUTS = (
     *("previous_checkpoint", "synthetic_sets", "expert_checkpoint", "earlier_checkpoints"),
     *("previous_memory", "previous_exemplars"),
 )
-
-#: What a training leaves for later ones.
-MODEL, MEMORY, EXEMPLARS = "models/model.pt", "models/memory.pt", "models/exemplars.json"
-
-
-@dataclass(frozen=True)
-class StreamStep(Step):
-    """A bundle run that belongs to step `number` of a stream."""
-
-    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,7 +59,7 @@ class StreamCell:
 
     @property
     def name(self) -> str:
-        """`<method>/seed_<seed>`, which `--only` matches."""
+        """`<method>/seed_<seed>`."""
         return f"{self.method.name}/seed_{self.seed}"
 
     @property
@@ -108,17 +99,13 @@ def build_stream_cells(
     return [builder.cell(seed) for seed in seeds for builder in builders]
 
 
-def choose_cells(cells: Sequence[StreamCell], only: str | None) -> list[StreamCell]:
-    """Return the cells whose name matches a glob pattern; None for all."""
-    return [cell for cell in cells if only is None or fnmatchcase(cell.name, only)]
-
-
 class _MethodBuilder:
     """Merges a method's configs once, and makes its cells."""
 
     def __init__(self, study: StreamStudy, files: StreamFiles, method: Method) -> None:
         self.study, self.files, self.method = study, files, method
         self.shared = files.run_dir / "shared"
+        self.replay = ReplayRuns(study, self.shared)
         self.needs = used_inputs(self._merged(method.overlays, method.settings))
         self.last = len(files.steps) - 1
 
@@ -185,6 +172,11 @@ class _MethodBuilder:
         made = self._training(folder / "step_0", overlays, {**settings, "run": run[1:]}, 0, seed, {}, ())
         return replace(made, name="exemplars")
 
+    def _synthetic_set(self, number: int, seed: int, judge: StreamStep) -> tuple[StreamStep, ...]:
+        step, file = self._frames(number)
+        place = {"step_datalist": str(file), "cache_dir": str(self._cache(file)), "seed": seed}
+        return self.replay.runs(step, place, judge, self._merged(self.method.base, {}))
+
     # --- runs ---------------------------------------------------------------------------------------------------------
 
     def _shared_training(self, what: str, overlays: Sequence[Path], number: int, seed: int) -> StreamStep:
@@ -208,7 +200,7 @@ class _MethodBuilder:
             {
                 "config": mattering(config),
                 "seed": seed,
-                "frames": self._identity(step, (*step.train, *step.val)),
+                "frames": frames_identity(step, (*step.train, *step.val)),
                 "uses": [used.fingerprint for used in uses],
             }
         )
@@ -229,7 +221,7 @@ class _MethodBuilder:
         evaluate = self.study.steps.config("evaluate.json")
         step = self._frames(training.number)[0]
         config = self._merged((*overlays, evaluate), settings)
-        frames = self._identity(step, step.test)
+        frames = frames_identity(step, step.test)
         print_of = content_hash({"config": mattering(config), "training": training.fingerprint, "frames": frames})
         trained = training.settings[TRAIN_SETTINGS]
         own = {key: value for key, value in trained.items() if key not in ("resume", "synthetic_sets")}
@@ -237,66 +229,6 @@ class _MethodBuilder:
         layers = (*self._layers(training.folder, overlays, EVALUATE_SETTINGS), evaluate)
         written = {STUDY_SETTINGS: self.study.steps.settings, EVALUATE_SETTINGS: own}
         return StreamStep(EVALUATE, training.folder, layers, written, print_of, training.number)
-
-    def _synthetic_set(self, number: int, seed: int, judge: StreamStep) -> tuple[StreamStep, StreamStep, StreamStep]:
-        """Training of a step's generator, drawing of its images, and their audit by a network of the step's classes."""
-        generator, recipe = self._generator(number, seed), self.study.generator
-        step, file = self._frames(number)
-        own = {"step_datalist": str(file), "cache_dir": str(self._cache(file)), "seed": seed}
-        drawn = {
-            **own,
-            "generator_checkpoint": str(generator.folder / MODEL),
-            "generator#network": "$networks.load_teacher(@network_def, @generator_checkpoint, @identity, @device)",
-            **self.study.sampling,
-        }
-        judged = {**own, **self._judge(judge), **self.study.audit}
-        audit_files = (recipe.config("audit.json"), recipe.config("audit_step.json"))
-        trained = (recipe.config("train.json"), *recipe.configs, recipe.config("step.json"))
-        of_study: Layer = ("the settings of the generator", recipe.settings)
-        draw = recipe.config("generate.json")
-        generate = merge_layers([*trained, of_study, draw, ("the sampling of the generator", self.study.sampling)])
-        audit = merge_layers([*audit_files, ("the audit of the generator", self.study.audit)])
-        print_of = content_hash(
-            {
-                "generator": generator.fingerprint,
-                "generate": mattering(generate),
-                "judge": judge.fingerprint,
-                "audit": mattering(audit),
-                "held_out": rows_fingerprint([*step.val, *step.test]),
-            }
-        )
-        folder = self.shared / f"synthetic_{number}_seed_{seed}_{print_of}"
-        drawn["synthetic_dir"] = judged["synthetic_dir"] = str(folder / SET)
-        layers = (*trained, folder / STUDY_SETTINGS, draw, folder / GENERATE_SETTINGS)
-        written = {STUDY_SETTINGS: recipe.settings, GENERATE_SETTINGS: drawn}
-        drawing = StreamStep("generate", folder, layers, written, print_of, number)
-        layers = (*audit_files, folder / AUDIT_SETTINGS)
-        auditing = StreamStep("audit", folder, layers, {AUDIT_SETTINGS: judged}, print_of, number)
-        return generator, drawing, auditing
-
-    def _generator(self, number: int, seed: int) -> StreamStep:
-        recipe = self.study.generator
-        step, file = self._frames(number)
-        overlay = recipe.config("step.json")
-        settings: Layer = ("the settings of the generator", recipe.settings)
-        config = merge_layers([recipe.config("train.json"), *recipe.configs, overlay, settings])
-        check_targets(config)
-        frames = self._identity(step, step.train)
-        print_of = content_hash({"config": mattering(config), "seed": seed, "frames": frames})
-        folder = self.shared / f"generator_{number}_seed_{seed}_{print_of}"
-        own = {"step_datalist": str(file), "cache_dir": str(self._cache(file)), "seed": seed, "resume": "auto"}
-        layers = (
-            *(recipe.config("train.json"), *recipe.configs, overlay),
-            *(folder / STUDY_SETTINGS, folder / TRAIN_SETTINGS),
-        )
-        written = {STUDY_SETTINGS: recipe.settings, TRAIN_SETTINGS: own}
-        return StreamStep("train", folder, layers, written, print_of, number)
-
-    def _judge(self, judge: StreamStep) -> dict[str, Any]:
-        """What an audit needs to know of the network that judges: how it is made and applied."""
-        config = self._merged(self.method.base, {})
-        same = {key: config[key] for key in ("architecture", "frame_size", "window", "overlap", "head", "device")}
-        return {**same, "teacher_checkpoint": str(judge.folder / MODEL)}
 
     # --- configs ------------------------------------------------------------------------------------------------------
 
@@ -321,10 +253,6 @@ class _MethodBuilder:
         return self.files.run_dir / "frames" / file.stem
 
     @staticmethod
-    def _identity(step: StepData, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        return {**step.identity, "old": step.task.old, "rows": rows_fingerprint(rows)}
-
-    @staticmethod
     def _moved(step: StreamStep, folder: Path) -> StreamStep:
         configs = tuple(folder / path.name if path.parent == step.folder else path for path in step.configs)
         return replace(step, folder=folder, configs=configs)
@@ -335,11 +263,6 @@ def used_inputs(config: Mapping[str, Any]) -> set[str]:
     texts = _strings({key: value for key, value in config.items() if key != "settings" and not key.startswith("_desc")})
     found = {name for text in texts for name in ReferenceResolver.match_refs_pattern(text)}
     return {name for name in INPUTS if name in found}
-
-
-def set_folder(audit: Step) -> Path:
-    """Return the folder of the synthetic set that a run audited."""
-    return audit.folder / SET
 
 
 def _strings(config: Any) -> Iterator[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lap_monai.checks import UserError
 from lap_monai.data import Stream
-from lap_monai.experiments.step_state import read_state, refuse_foreign_steps, step_done, work_status
-from lap_monai.experiments.stream_cells import TRAIN_SETTINGS, StreamCell, StreamStep
+from lap_monai.experiments.step_state import cell_seconds, refuse_foreign_steps, step_done, work_status
+from lap_monai.experiments.stream_cells import StreamCell
 from lap_monai.experiments.stream_files import StreamFiles
 from lap_monai.experiments.stream_statistics import (
     compare_methods,
@@ -19,6 +20,7 @@ from lap_monai.experiments.stream_statistics import (
     summarise_methods,
     summarise_runs,
 )
+from lap_monai.experiments.stream_step import TRAIN_SETTINGS, StreamStep
 from lap_monai.experiments.stream_study import StreamStudy
 from lap_monai.files import read_json
 from lap_monai.keys import IMAGE, LABEL
@@ -106,13 +108,13 @@ def frame_scores(evaluation: StreamStep) -> dict[str, tuple[float, str]]:
 
 def _row(cell: StreamCell, number: int, evaluation: StreamStep, files: StreamFiles) -> dict[str, Any]:
     made = _results(evaluation)
-    part = cell.until(number)
-    own = [step for step in cell.steps if step.number == number]
+    own = replace(cell, steps=tuple(step for step in cell.steps if step.number == number))
+    status, warnings = work_status(own, True)
     row = {
         **_identity(cell, number),
-        "status": "done",
-        "warnings": work_status(_Part(part.name, part.folder, own), True)[1],
-        "seconds": float(sum(read_state(step).get("seconds", 0) for step in own)),
+        "status": status,
+        "warnings": warnings,
+        "seconds": cell_seconds(own),
         "folder": evaluation.folder.relative_to(files.run_dir).as_posix(),
         **{key: made[key] for key in _KEPT if key in made},
         "kept": kept_for(cell.training(number)),
@@ -155,18 +157,8 @@ def kept_for(training: StreamStep) -> dict[str, int]:
     }
 
 
-class _Part:
-    """Some steps of a cell, for questions about them."""
-
-    kinds: tuple[str, ...] = ()
-    spare: tuple[Path, ...] = ()
-
-    def __init__(self, name: str, folder: Path, steps: Sequence[StreamStep]) -> None:
-        self.name, self.folder, self.steps = name, folder, steps
-
-
 def _missing(cell: StreamCell, number: int, evaluation: StreamStep) -> dict[str, Any]:
-    needed = _Part(cell.name, evaluation.folder, cell.steps[: cell.steps.index(evaluation) + 1])
+    needed = replace(cell, folder=evaluation.folder, steps=cell.steps[: cell.steps.index(evaluation) + 1])
     status, reason = work_status(needed, False)
     return {**_identity(cell, number), "status": status, "reason": reason}
 

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from lap_monai.data import read_mask
 from lap_monai.experiments.panels import choose_frames, kept_predictions, predict_frames
 from lap_monai.experiments.step_state import step_done
-from lap_monai.experiments.stream_cells import StreamCell, StreamStep, set_folder
+from lap_monai.experiments.stream_cells import StreamCell
 from lap_monai.experiments.stream_collect import frame_scores
 from lap_monai.experiments.stream_files import StreamFiles
+from lap_monai.experiments.stream_replay import set_folder
+from lap_monai.experiments.stream_step import StreamStep
 from lap_monai.replay import SyntheticSet
 from lap_monai.replay.teacher_labels import label_file
 from lap_monai.reports import ReplaySample, StreamPanel

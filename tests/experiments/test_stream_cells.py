@@ -12,8 +12,9 @@ import pytest
 from lap_monai.data import StepData
 from lap_monai.experiments.config_merge import merge_configs
 from lap_monai.experiments.step import EVALUATE
-from lap_monai.experiments.stream_cells import TRAIN_SETTINGS, StreamCell, build_stream_cells, used_inputs
+from lap_monai.experiments.stream_cells import StreamCell, build_stream_cells, used_inputs
 from lap_monai.experiments.stream_files import StreamFiles
+from lap_monai.experiments.stream_step import TRAIN_SETTINGS
 from lap_monai.experiments.stream_study import StreamStudy, load_stream_study
 from lap_monai.label_space import get_label_space
 from lap_monai.task_stream import task_steps
