@@ -130,8 +130,8 @@ def _comparisons(results: Mapping[str, Any]) -> Iterator[str]:
         )
     yield ""
     yield (
-        "Difference: mean over patients of the patient's mean IoU without the background, averaged over seeds first. p: "
-        "sign-flip permutation test over patients. Decided: p < 0.05 and neither interval contains 0, which takes 5 "
+        "Difference: mean over patients of the patient's mean IoU without the background, averaged over seeds first. "
+        "p: sign-flip permutation test over patients. Decided: p < 0.05 and neither interval contains 0, which takes 5 "
         "patients and 5 seeds."
     )
     yield ""

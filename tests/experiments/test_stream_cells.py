@@ -8,39 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stream_steps import make_files
 
-from lap_monai.data import StepData
 from lap_monai.experiments.config_merge import merge_configs
 from lap_monai.experiments.step import EVALUATE
 from lap_monai.experiments.stream_cells import StreamCell, build_stream_cells, used_inputs
-from lap_monai.experiments.stream_files import StreamFiles
 from lap_monai.experiments.stream_step import TRAIN_SETTINGS
 from lap_monai.experiments.stream_study import StreamStudy, load_stream_study
-from lap_monai.label_space import get_label_space
-from lap_monai.task_stream import task_steps
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "bundles" / "dresden_incremental" / "configs"
-SPACE = get_label_space("dsad_11")
-
-
-def frame(patient: str, number: int) -> dict[str, Any]:
-    stem = f"/data/{patient}/image{number:02d}"
-    known = [0] * SPACE.num_classes
-    return {"image": f"{stem}.png", "label": {f"{stem}_mask.png": 1}, "video": patient, "clip": patient,
-            "frame": number, "phase": None, "knowledge": known}  # fmt: skip
-
-
-def make_files(run_dir: Path, frames: int = 2) -> StreamFiles:
-    tasks = task_steps(SPACE.classes, (("liver", "stomach"), ("colon",), ("spleen",)))
-    test = [frame("test", 0)]
-    steps = tuple(
-        StepData("three", number, SPACE, task, [frame(f"step{number}", i) for i in range(frames)], [], test)
-        for number, task in enumerate(tasks)
-    )
-    every = [row for step in steps for row in step.train]
-    joint = StepData("three", 2, SPACE, tasks[-1], every, [], test)
-    return StreamFiles(run_dir, steps, joint, {"data": "abc", "split": {"name": "own"}, "findings": []})
 
 
 @pytest.fixture(scope="module")

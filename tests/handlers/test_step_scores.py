@@ -63,6 +63,16 @@ def pooled(frames: list[dict]) -> list[tuple[float, float]]:
     return scores
 
 
+def union_dice(frame: dict, channel: int) -> float:
+    """Dice of a channel in a frame where it is known; NaN where it is neither true nor predicted."""
+    said = int(frame["knowledge"][channel]) != Knowledge.UNKNOWN
+    predicted, label = frame["image"].argmax(0).flatten().tolist(), frame["label"].flatten().tolist()
+    pairs = [(t, p) for t, p in zip(label, predicted, strict=True) if t != 255 and (t != 0 or said)]
+    both = sum(t == p == channel for t, p in pairs)
+    either = sum(t == channel for t, _ in pairs) + sum(p == channel for _, p in pairs)
+    return 2 * both / either if either else math.nan
+
+
 @pytest.fixture(params=[1, 4])
 def evaluator(request: pytest.FixtureRequest, frames: list[dict], tmp_path: Path) -> SupervisedEvaluator:
     engine = SupervisedEvaluator(
@@ -102,6 +112,14 @@ def test_results_name_every_class_and_leave_absent_ones_empty(
     videos = {name: [f for f in frames if f["video"] == name] for name in ("v0", "v1", "v2")}
     by_video = [pooled(mine)[3][0] for mine in videos.values()]
     assert row["per_video"]["iou"]["Gallbladder"] == pytest.approx(np.nanmean(by_video))
+    for name, mine in videos.items():
+        entry = row["per_video"]["videos"][name]
+        expected = [iou for iou, _ in pooled(mine)]
+        assert [math.nan if v is None else v for v in entry["iou"].values()] == pytest.approx(expected, nan_ok=True)
+        assert entry["miou"] == pytest.approx(np.nanmean(expected[1:]))
+        assert entry["n_frames"] == 2
+    by_frame = [dice for frame in frames for dice in [union_dice(frame, 3)] if not math.isnan(dice)]
+    assert row["per_image"]["dice"]["Gallbladder"] == pytest.approx(np.mean(by_frame))
     assert (row["n_frames"], row["n_videos"]) == (6, 3)
     assert len((tmp_path / "frames.csv").read_text().splitlines()) == 7
 
