@@ -10,7 +10,7 @@ from lap_monai.inference.engine import TorchEngine, register_engine
 
 
 class CompiledEngine(TorchEngine):
-    """Eager PyTorch's kernels, fused; compiled once for all batch and frame sizes, which takes a minute on a CPU."""
+    """Eager PyTorch's kernels, fused; compiled once for all batch and frame sizes, which takes minutes on a CPU."""
 
     name = "compile"
 
