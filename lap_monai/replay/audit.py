@@ -16,8 +16,9 @@ from lap_monai.replay.frames import Frames, require_same_size
 from lap_monai.replay.nearest import Nearest
 from lap_monai.replay.pixel_space import PixelSpace
 
-#: Nearer than this in pixel space is a copy, whatever the null. Measured on Endoscapes and phantom frames: copies that
-#: are flipped, re-encoded, of other light, shifted and cropped lie below 0.02, hardly any two patients' frames below 0.05.
+#: Nearer than this in pixel space is a copy, whatever the null. In trials on Endoscapes and phantom frames, copies that
+#: are flipped, re-encoded, of other light, shifted and cropped lay below 0.02, hardly any two patients' frames below
+#: 0.05; `benchmarks/replay.py` measures it.
 COPY_DISTANCE = 0.04
 
 #: Patients that a null needs. Frames of one patient are alike: with fewer, a single one's look would set the limit.
