@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import sys
 import warnings
 from collections.abc import Iterator
@@ -75,6 +76,9 @@ def _plain_warnings(wanted: bool) -> Iterator[None]:
     """Show a warning as one line, without the place in the code, which tells a user nothing."""
     usual = warnings.formatwarning
     if wanted:
+        # Where pydicom is installed, MONAI says twice in every process that a decoder of NVIDIA's is not.
+        warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+        logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
         warnings.formatwarning = lambda message, *_, **__: f"warning: {' '.join(str(message).split())}\n"
     try:
         yield
