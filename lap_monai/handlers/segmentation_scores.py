@@ -13,6 +13,7 @@ from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced
 from monai.handlers import from_engine
 from monai.utils import evenly_divisible_all_gather, string_list_all_gather
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lap_monai.checks import UserError
@@ -105,7 +106,11 @@ class SegmentationScores(Metric):
         """Leave the scores in the engine's state."""
         frames = self.frame_scores()
         scores = iou(frames.matrices)
-        engine.state.metrics[name] = miou(scores)
+        self._leave(engine, name, miou(scores), scores, frames)
+
+    def _leave(self, engine: Engine, name: str, value: float, scores: NDArray[np.float64], details: object) -> None:
+        """Leave the metric's value, the score of each class `(C,)` and the details in the engine's state."""
+        engine.state.metrics[name] = value
         for label_class, score in zip(self.label_space.classes, scores, strict=True):
             # A value of an earlier epoch must not stay where a class is absent now.
             engine.state.metrics.pop(self.class_prefix + label_class, None)
@@ -114,7 +119,7 @@ class SegmentationScores(Metric):
         state: Any = engine.state
         if not hasattr(state, "metric_details"):  # a plain Ignite engine
             state.metric_details = {}
-        state.metric_details[name] = frames
+        state.metric_details[name] = details
 
     def frame_scores(self) -> FrameScores:
         """Return the statistics of the frames of all ranks that have labelled pixels.

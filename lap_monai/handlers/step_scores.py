@@ -88,16 +88,7 @@ class StepScores(SegmentationScores):
         """Leave the scores in the engine's state."""
         details = self.step_scores()
         scores = self._scores(details)
-        engine.state.metrics[name] = miou(scores[1:])
-        for label_class, score in zip(self.label_space.classes, scores, strict=True):
-            # A value of an earlier epoch must not stay where a class is absent now.
-            engine.state.metrics.pop(self.class_prefix + label_class, None)
-            if np.isfinite(score):
-                engine.state.metrics[self.class_prefix + label_class] = float(score)
-        state: Any = engine.state
-        if not hasattr(state, "metric_details"):  # a plain Ignite engine
-            state.metric_details = {}
-        state.metric_details[name] = details
+        self._leave(engine, name, miou(scores[1:]), scores, details)
 
     def step_scores(self) -> StepFrameScores:
         """Return the statistics of the frames of all ranks.
