@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,11 @@ class PhaseTable:
         return PHASES[self.phases[row]]
 
 
+@lru_cache(maxsize=64)  # a file repeats a handful of spellings 100,000 times
+def _phase(text: str) -> str | None:
+    return _BY_SPELLING.get("".join(c for c in text.lower() if c.isalpha()))
+
+
 def read_phase_file(path: str | Path) -> PhaseTable:
     """Read `videoXX-phase.txt`: a header line, then tab-separated `Frame` and `Phase`.
 
@@ -88,7 +94,7 @@ def read_phase_file(path: str | Path) -> PhaseTable:
             continue
         if len(fields) != 2 or not fields[0].strip().isdigit():
             raise UserError(f"{path}, line {number}: expected 'Frame<TAB>Phase', found {line[:60]!r}.")
-        name = _BY_SPELLING.get("".join(c for c in fields[1].lower() if c.isalpha()))
+        name = _phase(fields[1])
         if name is None:
             raise UserError(f"{path}, line {number}: unknown phase {fields[1]!r}.{did_you_mean(fields[1], PHASES)}")
         frames.append(int(fields[0]))
