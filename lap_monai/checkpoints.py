@@ -17,6 +17,10 @@ from lap_monai.files import replacing
 IDENTITY = "identity"
 
 
+class DamagedCheckpoint(UserError):
+    """A checkpoint that is missing or cannot be read; nothing was taken from it."""
+
+
 class Stateful(Protocol):
     """What can be saved: a network, an optimizer, a scheduler, an engine, a `BestCheckpoint`."""
 
@@ -27,8 +31,17 @@ class Stateful(Protocol):
         """Take the state."""
 
 
+def previous_checkpoint(path: str | Path) -> Path:
+    """Return where `write_checkpoint` keeps the file that it replaces."""
+    path = Path(path)
+    return path.with_name(f"previous_{path.name}")
+
+
 def write_checkpoint(
-    path: str | Path, objects: Mapping[str, Stateful], identity: Mapping[str, Any] | None = None
+    path: str | Path,
+    objects: Mapping[str, Stateful],
+    identity: Mapping[str, Any] | None = None,
+    keep_previous: bool = False,
 ) -> None:
     """Save `{name: object.state_dict()}` at `path`, atomically.
 
@@ -36,6 +49,8 @@ def write_checkpoint(
         path: the file; its folder is made if need be.
         objects: what is saved, by name.
         identity: names a reader compares before it takes the weights, such as the label space.
+        keep_previous: move the file that is replaced to `previous_checkpoint(path)`. Whoever is killed between the two
+            renamings leaves that one only.
 
     Raises:
         UserError: if the file cannot be written. The previous file, if any, is still whole.
@@ -48,6 +63,8 @@ def write_checkpoint(
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())  # a power cut after the rename must not leave an empty file
+            if keep_previous and Path(path).is_file():
+                os.replace(path, previous_checkpoint(path))
     except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
         raise UserError(
             f"Cannot write the checkpoint {str(path)!r}: {error}. Free space or name another folder."
@@ -63,12 +80,15 @@ def read_checkpoint(
     """Load `path` into `objects`, once everything that can be said against the file is ruled out.
 
     Raises:
-        UserError: if the file is missing, damaged, lacks one of `objects`, belongs to another identity (label space),
-            or holds a network of another shape. In the last case alone objects may have been changed.
+        DamagedCheckpoint: if the file is missing or damaged.
+        UserError: if it lacks one of `objects`, belongs to another identity (label space), or holds a network of
+            another shape. In the last case alone objects may have been changed.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"No checkpoint at {str(path)!r}; train first, or give the folder of a model.pt as ckpt_dir.")
+        raise DamagedCheckpoint(
+            f"No checkpoint at {str(path)!r}; train first, or give the folder of a model.pt as ckpt_dir."
+        )
     content = _read(path, device)
     if not isinstance(content, dict) or (absent := [name for name in objects if name not in content]):
         lacking = ", ".join(absent) if isinstance(content, dict) else "everything"
@@ -99,7 +119,7 @@ def _read(path: Path, device: str | torch.device) -> Any:
     except Exception as error:  # damage ends in errors of any kind, from the archive, the unpickler or the storage
         if isinstance(error, torch.OutOfMemoryError):
             raise
-        raise UserError(
+        raise DamagedCheckpoint(
             f"The checkpoint {str(path)!r} is damaged or not a checkpoint ({type(error).__name__}); "
             "restore it or delete it to start anew."
         ) from error

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from lap_monai.checkpoints import previous_checkpoint
 from lap_monai.checks import UserError, did_you_mean
 from lap_monai.experiments.step import EVALUATE, Step, mattering
 from lap_monai.experiments.study import Study, content_hash, merged_config
@@ -44,7 +45,8 @@ class Cell:
     @property
     def spare(self) -> tuple[Path, ...]:
         """Files of no use once there are results: twice the network's size and more."""
-        return (self.folder / "models" / "checkpoint.pt",)
+        last = self.folder / "models" / "checkpoint.pt"
+        return (last, previous_checkpoint(last))
 
     @property
     def group(self) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from monai.bundle import ReferenceResolver
 
+from lap_monai.checkpoints import previous_checkpoint
 from lap_monai.data import StepData
 from lap_monai.experiments.config_targets import check_targets
 from lap_monai.experiments.layers import Layer, merge_layers
@@ -70,7 +71,8 @@ class StreamCell:
     @property
     def spare(self) -> tuple[Path, ...]:
         """Files of no use once all steps are done: what trainings would resume from."""
-        return tuple(step.folder / "models" / "checkpoint.pt" for step in self.steps)
+        last = [step.folder / "models" / "checkpoint.pt" for step in self.steps]
+        return (*last, *map(previous_checkpoint, last))
 
     @property
     def evaluations(self) -> dict[int, StreamStep]:

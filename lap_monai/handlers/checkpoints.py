@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,22 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
-from lap_monai.checkpoints import Stateful, read_checkpoint, write_checkpoint
+from lap_monai.checkpoints import (
+    DamagedCheckpoint,
+    Stateful,
+    previous_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
+
+logger = logging.getLogger(__name__)
 
 
 class LastCheckpoint:
     """Write everything a training needs to go on, after every epoch.
 
     List it after the `ValidationHandler`, so that what the validation changed (the scheduler, the best score) is in it.
+    Of a file to resume from, one with an optimizer, the one before is kept, in case the last one is damaged.
 
     Args:
         path: file to write, `checkpoint.pt` by convention.
@@ -42,8 +53,13 @@ class LastCheckpoint:
     def __call__(self, engine: Engine) -> None:
         epoch = engine.state.epoch
         due = epoch % self.interval == 0 or epoch == engine.state.max_epochs
-        if due and idist.get_rank() == 0:
-            write_checkpoint(self.path, _with_engine(self.objects, engine), self.identity)
+        if not due or idist.get_rank() != 0:
+            return
+        # What lies there when a training writes for the first time is of another training.
+        keep = "optimizer" in self.objects and epoch > self.interval
+        if not keep:
+            previous_checkpoint(self.path).unlink(missing_ok=True)
+        write_checkpoint(self.path, _with_engine(self.objects, engine), self.identity, keep)
 
 
 class BestCheckpoint:
@@ -121,7 +137,7 @@ class VerifiedCheckpointLoader:
 
 
 class ResumeCheckpoint(VerifiedCheckpointLoader):
-    """Continue a training from `path` when it starts.
+    """Continue a training from `path` when it starts, or, if that is damaged, from the file that was there before it.
 
     Args:
         path: the file a `LastCheckpoint` wrote.
@@ -142,13 +158,24 @@ class ResumeCheckpoint(VerifiedCheckpointLoader):
         if resume not in (True, False, "auto"):
             raise ValueError(f"ResumeCheckpoint: expected resume to be true, false or 'auto', got {resume!r}.")
         super().__init__(path, objects, identity, device)
-        self.resume = self.path.is_file() if resume == "auto" else resume
+        self.previous = previous_checkpoint(path)
+        self.resume = self.path.is_file() or self.previous.is_file() if resume == "auto" else resume
 
     def __call__(self, engine: Engine) -> None:
         if not self.resume:
             return
         wanted_epochs = engine.state.max_epochs
-        read_checkpoint(self.path, _with_engine(self.objects, engine), self.identity, self.device)
+        objects = _with_engine(self.objects, engine)
+        try:
+            read_checkpoint(self.path, objects, self.identity, self.device)
+        except DamagedCheckpoint as damage:
+            if not self.previous.is_file():
+                raise
+            read_checkpoint(self.previous, objects, self.identity, self.device)
+            logger.warning("%s Going on from the one before it, of epoch %d.", damage, engine.state.epoch)
+            idist.barrier()  # all have read it
+            if idist.get_rank() == 0:
+                os.replace(self.previous, self.path)  # lest the damaged file is kept as the previous one
         # The engine's state brings the epoch count it was started with; the config of this run decides.
         engine.state.max_epochs = wanted_epochs
         if wanted_epochs is not None and engine.state.epoch >= wanted_epochs:

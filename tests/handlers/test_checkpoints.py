@@ -262,6 +262,43 @@ def test_auto_resumes_if_there_is_something(tmp_path: Path) -> None:
     assert same(whole.net, Training(tmp_path / "parts", [0.1, 0.2], resume="auto").run(2).net)
 
 
+@pytest.mark.parametrize("damage", ["cut off", "gone"])
+@pytest.mark.parametrize("resume", [True, "auto"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    tmp_path: Path, resume: bool | str, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    scores = [0.2, 0.5, 0.4, 0.45]
+    whole = Training(tmp_path / "whole", scores).run(4)
+    Training(tmp_path / "parts", scores).run(3)
+    last = tmp_path / "parts" / "checkpoint.pt"
+    if damage == "gone":  # as a kill between two renamings leaves it
+        last.unlink()
+    else:
+        last.write_bytes(last.read_bytes()[:1000])
+    resumed = Training(tmp_path / "parts", scores, resume=resume)
+    epochs: list[int] = []
+    resumed.trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: epochs.append(resumed.trainer.state.epoch))
+    resumed.run(4)
+    assert epochs == [3, 4]
+    assert str(last) in caplog.text
+    assert "Going on from the one before it, of epoch 2." in caplog.text
+    assert same(whole.net, resumed.net)
+    assert resumed.best.best == whole.best.best
+    previous = Training(tmp_path / "parts", scores, resume=True)
+    last.unlink()
+    assert same(previous.run(3).net, Training(tmp_path / "three", scores).run(3).net), "a good one was kept"
+
+
+def test_the_checkpoint_of_another_training_is_no_previous_one(tmp_path: Path) -> None:
+    scores = [0.1] * 4
+    Training(tmp_path, scores).run(3)
+    Training(tmp_path, scores).run(1)
+    assert [path.name for path in tmp_path.glob("*checkpoint.pt")] == ["checkpoint.pt"]
+    (tmp_path / "checkpoint.pt").write_bytes(b"")
+    with pytest.raises(UserError, match="is damaged"):
+        Training(tmp_path, scores, resume=True).run(2)
+
+
 def test_resume_is_true_false_or_auto(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected resume to be true, false or 'auto', got 'yes'"):
         ResumeCheckpoint(tmp_path / "a.pt", {}, resume="yes")
