@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo demo-incremental test check format bench clean
+.PHONY: help setup demo demo-incremental test test-faults check format bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -28,6 +28,10 @@ demo-incremental: $(READY)  ## organs that arrive in two steps, replayed by synt
 
 test: $(READY)  ## all tests
 	$(BIN)/python -m pytest
+
+test-faults: $(READY)  ## kills, full disks, damaged files; COUNT=50 kills as often and writes docs/evidence/faults.json
+	$(BIN)/python -m pytest tests/faults
+	$(if $(COUNT),$(BIN)/python tests/faults/kill_and_resume.py --count $(COUNT) --out docs/evidence/faults.json)
 
 check: $(READY)  ## lint, format, types, architecture and the fast tests
 	$(BIN)/ruff check .

@@ -40,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with a run that was broken off")
     parser.add_argument("--frames", type=int, metavar="N", help="end after N frames")
     parser.add_argument("--keep-identifiers", action="store_true", help="let paths, times and headers into the results")
+    parser.add_argument(
+        "--safe",
+        action="store_true",
+        help="open B only if all that is built of its config is stock classes and plain values; engine torch only",
+    )
     how = parser.add_argument_group("how it computes")
     how.add_argument(
         "--mode",
@@ -63,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     look.add_argument("--no-legend", action="store_true", help="do not name the classes below the picture")
     parser.epilog = (
         f"Exit status: 0 if every frame was segmented, {SOME_FAILED} if some failed (frames.csv says which), 1 if the "
-        "run could not be done. A bundle's config is code: open only bundles that you trust."
+        "run could not be done. A bundle's config may be code: open bundles of others with --safe."
     )
 
 
@@ -74,7 +79,7 @@ def main(args: argparse.Namespace) -> int:
 
     source = open_source(args.input, args.kind)
     predictor = Predictor(
-        Bundle.open(args.bundle),
+        Bundle.open(args.bundle, args.safe),
         mode=args.mode,
         engine=args.engine,
         device=args.device,
@@ -124,6 +129,8 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"--frames {args.frames}: give at least 1.")
     if args.smooth is not None and not 0 <= args.smooth < 1:
         raise UserError(f"--smooth {args.smooth}: give a weight from 0 to below 1, such as 0.6.")
+    if args.safe and args.engine != "torch":
+        raise UserError(f"--safe does not go with --engine {args.engine}: exported networks cannot be looked into.")
     inside = Path(args.input).is_dir() and args.out.resolve().is_relative_to(Path(args.input).resolve())
     if inside:
         raise UserError("--out lies inside the input folder, whose frames the results would join; name one outside.")

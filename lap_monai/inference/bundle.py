@@ -1,7 +1,9 @@
 """A trained bundle, opened for inference: from its folder, an archive of it, or the folder of a training run.
 
-A bundle's config may hold Python expressions, which MONAI evaluates: open bundles only from whom you would run code.
-Weights are read without running anything.
+A bundle's config may hold Python expressions and name any class, and MONAI runs both. Only three parts of it are built
+here. Where these name stock classes and plain values alone, as those of our own bundles do, nothing else of the config
+is evaluated; where they do not, opening the bundle warns, or with `safe` refuses. Weights are read without running
+anything.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import hashlib
 import json
 import stat
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,12 +26,15 @@ from monai.inferers import Inferer
 
 from lap_monai.checkpoints import read_checkpoint
 from lap_monai.checks import UserError
+from lap_monai.config_safety import needed_parts, unsafe_parts
 from lap_monai.inference.preprocessing import Preprocessing
 from lap_monai.label_space import LABEL_SPACES, RGB, LabelSpace, get_label_space
 
 _CONFIG, _METADATA, _WEIGHTS = "configs/inference.json", "configs/metadata.json", "models/model.pt"
+#: What is built of an inference config.
+_BUILT = ("network_def", "preprocessing", "inferer")
 #: An archive that unpacks to more is refused: no bundle of ours comes near.
-_MOST_BYTES = 8 * 2**30
+_MOST_BYTES, _MOST_FILES = 8 * 2**30, 10_000
 #: Colours for classes of a label space that is not ours; the first is grey, which is left untinted.
 _COLOURS: tuple[RGB, ...] = (
     (127, 127, 127),
@@ -72,12 +78,16 @@ class Bundle:
     _unpacked: Any = field(default=None, repr=False)  # keeps the temporary folder of an archive alive
 
     @classmethod
-    def open(cls, path: str | Path) -> Bundle:
+    def open(cls, path: str | Path, safe: bool = False) -> Bundle:
         """Open a bundle's folder, a zip archive of one, or a run folder that holds `models/model.pt`.
+
+        Args:
+            path: the folder or archive.
+            safe: refuse a config that names more than stock classes and plain values, instead of warning of it.
 
         Raises:
             UserError: if there is none, an archive is damaged or would write outside its folder, weights are missing
-                or belong to another network, or classes disagree among weights, config and metadata.
+                or belong to another network, classes disagree among weights, config and metadata, or `safe` refuses.
         """
         path = Path(path)
         if not path.exists():
@@ -92,6 +102,7 @@ class Bundle:
             space = _space_of(metadata, path)
         else:
             config, root, metadata, space = _of_run(path)
+        _require_trust(config, path, safe)
         weights = path / _WEIGHTS
         if not weights.is_file():
             raise UserError(f"{str(path)!r} holds no {_WEIGHTS}; train first, or give the run folder of the training.")
@@ -153,6 +164,8 @@ def _unpack(archive: Path, folder: Path) -> Path:
         with zipfile.ZipFile(archive) as packed:
             for member in packed.infolist():
                 _require_inside(member, archive)
+            if len(packed.infolist()) > _MOST_FILES:
+                raise UserError(f"{str(archive)!r} holds {len(packed.infolist())} files; it is no bundle.")
             if sum(member.file_size for member in packed.infolist()) > _MOST_BYTES:
                 raise UserError(f"{str(archive)!r} would unpack to more than {_MOST_BYTES >> 30} GiB; it is no bundle.")
             packed.extractall(folder)
@@ -207,7 +220,7 @@ def _of_run(run: Path) -> tuple[dict[str, Any], Path, dict[str, Any], LabelSpace
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{str(path)!r} cannot be read as JSON ({error}); restore it.") from error
     if not isinstance(content, dict):
         raise UserError(f"{str(path)!r} holds no JSON object; restore it.")
@@ -250,9 +263,28 @@ def _preprocessing(config: Mapping[str, Any], root: Path) -> Preprocessing:
     return Preprocessing.of_transforms(_parse(config, "preprocessing", root).transforms, str(root / _CONFIG))
 
 
+def _require_trust(config: Mapping[str, Any], path: Path, safe: bool) -> None:
+    found = unsafe_parts(config, _BUILT)
+    if not found:
+        return
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    if safe:
+        raise UserError(
+            f"The config of {str(path)!r} is not limited to stock classes and plain values: {found[0]}{more}; if you "
+            "trust whoever made it, leave --safe out."
+        )
+    warnings.warn(
+        f"The config of {str(path)!r} runs code of its own: {found[0]}{more}; go on only with bundles that you trust "
+        "(--safe refuses others).",
+        stacklevel=3,
+    )
+
+
 def _parse(config: Mapping[str, Any], name: str, root: Path) -> Any:
-    parser = ConfigParser(config=json.loads(json.dumps(config)))  # the parser rewrites parts of what it is given
-    parser["bundle_root"] = str(root)
+    # The parser runs every import of the config that it is given, so it is given no more than it needs.
+    wanted = config if unsafe_parts(config, _BUILT) else needed_parts(config, [name])
+    parser = ConfigParser(config=json.loads(json.dumps(wanted)))  # the parser rewrites parts of what it is given
+    parser["bundle_root"] = str(root.resolve())
     parser["device"] = "cpu"
     if name not in parser:
         raise UserError(f"{str(root / _CONFIG)!r} has no {name!r}; it is no inference config of MONAI's zoo form.")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import lap_monai
 from lap_monai.checks import UserError, require_dir
+from lap_monai.config_safety import unsafe_parts, unusual_code
 from lap_monai.files import replacing
 from lap_monai.packaging.modules import PACKED_PACKAGE, pack_names, pack_source, package_files
 from lap_monai.packaging.weights import WEIGHTS, check_weights
@@ -58,6 +61,8 @@ def pack_bundle(
     It holds configs, docs, licence, `large_files.yml` and weights; the needed modules of this package as
     `scripts/lap_monai`; and the configs that name them, changed accordingly. The same input gives the same bytes.
 
+    A config that runs more than bundles need, or that `predict --safe` will refuse, is warned of in one line.
+
     Args:
         bundle: the bundle's folder.
         out: the archive; its folder is made if need be.
@@ -77,6 +82,7 @@ def pack_bundle(
         contents[WEIGHTS] = _read(source)
         check_weights(source, bundle / "configs" / "inference.json")
     _refuse_personal_paths(contents, bundle)
+    _warn_of_code(contents)
     with replacing(out) as temporary:
         _write_zip(temporary, bundle.name, contents)
         archive = temporary.read_bytes()
@@ -172,6 +178,28 @@ def _refuse_personal_paths(contents: Mapping[str, bytes], bundle: Path) -> None:
         personal = found[0] if found else next((path for path in (str(bundle), checkout) if path in text), None)
         if personal:
             raise UserError(f"{name!r} holds the path {personal!r} of this machine; write a relative or a neutral one.")
+
+
+def _warn_of_code(contents: Mapping[str, bytes]) -> None:
+    """Say what in the configs would make a careful recipient stop."""
+    found = []
+    for name, data in contents.items():
+        if not (_is_config(name) and name.endswith(".json")):
+            continue
+        try:
+            config = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{name!r} is no JSON ({error}); mend it.") from error
+        found += [f"{name} has {entry}" for entry in unusual_code(config)]
+        if name == "configs/inference.json":
+            found += [f"{name}: {entry}" for entry in unsafe_parts(config, ("network_def", "preprocessing", "inferer"))]
+    if found:
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        warnings.warn(
+            f"Whoever opens this bundle runs code of its own: {found[0]}{more}; predict --safe refuses it if it is in "
+            "the network, the preprocessing or the inferer.",
+            stacklevel=3,
+        )
 
 
 def _write_zip(path: Path, folder: str, contents: Mapping[str, bytes]) -> None:

@@ -1,0 +1,267 @@
+"""Commands that are ended with `kill -9`, just before a chosen write or after a chosen time.
+
+A command runs in a fork of this process, which has imported everything and computed nothing, so that starting one costs
+milliseconds. The processes that `table` and `stream` start are forks as well. An audit hook counts what all of them are
+about to write below the run folder; the process that comes to the chosen write waits there for its end.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import signal
+import struct
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import lap_monai.experiments.cell_process as cell_process
+from lap_monai.__main__ import main
+from lap_monai.experiments.children import _end_with_parent
+
+#: Events of Python that change a folder, beside opening a file to write.
+_CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate"}
+_TO_WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+_NUMBERS = struct.Struct("qqq")
+_TEXT = 400
+#: Seconds after which a command counts as hanging.
+_PATIENCE = 600.0
+
+
+class Watch:
+    """Memory that forks share: how many writes there were, at which one to wait, who waits there."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, _NUMBERS.size + _TEXT)
+
+    def reset(self, wait_at: int = 0) -> None:
+        """Begin to count anew; the process that is about to do write `wait_at`, from 1, waits to be killed."""
+        self._memory[:] = _NUMBERS.pack(0, wait_at, 0) + bytes(_TEXT)
+
+    @property
+    def writes(self) -> int:
+        """Writes so far."""
+        return _NUMBERS.unpack_from(self._memory)[0]
+
+    @property
+    def waiting(self) -> int:
+        """The process that waits; 0 if there is none."""
+        return _NUMBERS.unpack_from(self._memory)[2]
+
+    @property
+    def operation(self) -> str:
+        """What the waiting process was about to do."""
+        return bytes(self._memory[_NUMBERS.size :]).rstrip(b"\0").decode(errors="replace")
+
+    def listen(self, folder: Path) -> None:
+        """Count what this process and its forks write below `folder`, from now on and for good."""
+        below = str(folder)
+
+        def heard(event: str, arguments: tuple[Any, ...]) -> None:
+            if event in _CHANGES or (event == "open" and isinstance(arguments[2], int) and arguments[2] & _TO_WRITE):
+                path = os.fsdecode(arguments[0]) if isinstance(arguments[0], (str, bytes, os.PathLike)) else ""
+                if path.startswith(below):
+                    self._step(f"{event} {os.path.relpath(path, below)}")
+
+        sys.addaudithook(heard)
+
+    def _step(self, operation: str) -> None:
+        writes, wait_at, waiting = _NUMBERS.unpack_from(self._memory)
+        writes += 1
+        if writes != wait_at or waiting:
+            _NUMBERS.pack_into(self._memory, 0, writes, wait_at, waiting)
+            return
+        text = re.sub(r"\.[0-9a-f]{8}\.", ".", operation).encode()[:_TEXT]  # without the random part of a name
+        self._memory[_NUMBERS.size : _NUMBERS.size + len(text)] = text
+        _NUMBERS.pack_into(self._memory, 0, writes, wait_at, os.getpid())
+        time.sleep(_PATIENCE)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a command is killed, and which of its processes.
+
+    Args:
+        write: just before this write, from 1; 0 if `seconds` counts.
+        seconds: after the start.
+        victim: `"all"` processes at once, as when a machine goes down; the `"runner"` alone, whose processes the system
+            then tells to end; or the `"cell"`, one of them, alone.
+    """
+
+    write: int = 0
+    seconds: float = 0.0
+    victim: str = "all"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended.
+
+    Args:
+        killed: whether its moment came before its end.
+        status: of the exit; negative for a signal.
+        writes: how many there were.
+        seconds: how long it took.
+        operation: before which it was killed; empty if time decided.
+    """
+
+    killed: bool
+    status: int
+    writes: int
+    seconds: float
+    operation: str = ""
+
+
+def run(
+    words: Sequence[str], folder: Path, moment: Moment | None = None, environment: Mapping[str, str] | None = None
+) -> Ended:
+    """Run a command of `python -m lap_monai` in a fork and kill it when its moment comes.
+
+    Args:
+        words: the command line.
+        folder: whose writes count; its log is `<folder>.log`.
+        moment: when to kill; None lets it end.
+        environment: variables on top of this process's.
+    """
+    watch = Watch()
+    watch.reset(moment.write if moment else 0)
+    start = time.monotonic()
+    with folder.with_name(f"{folder.name}.log").open("ab") as log:
+        process = Forked(words, {**os.environ, **(environment or {})}, log, lambda: watch.listen(folder))
+    killed = False
+    while (status := process.poll()) is None:
+        seconds = time.monotonic() - start
+        if seconds > _PATIENCE:
+            _kill([process.pid, *_descendants(process.pid)])
+            raise TimeoutError(f"{' '.join(words)} hangs after {watch.writes} writes; see {folder.name}.log")
+        due = moment is not None and (bool(watch.waiting) if moment.write else seconds > moment.seconds)
+        if due and not killed:
+            assert moment is not None
+            killed = _strike(process.pid, watch.waiting, moment.victim)
+        time.sleep(0.002)
+    return Ended(killed, status, watch.writes, time.monotonic() - start, watch.operation)
+
+
+def _strike(root: int, waiting: int, victim: str) -> bool:
+    """Kill; return whether there was anybody to be killed."""
+    others = list(_descendants(root))
+    if victim == "cell":
+        if not others:
+            if waiting:  # it is the runner itself that waits: there is no other to kill
+                _kill([root])
+            return bool(waiting)
+        _kill([waiting if waiting in others else others[0]])
+        if waiting and waiting not in others:
+            _kill([root])
+        return True
+    os.kill(root, signal.SIGSTOP)  # it starts no further one
+    others = list(_descendants(root))
+    _kill([root, *others] if victim == "all" else [root])
+    deadline = time.monotonic() + 120
+    while any(_alive(pid) for pid in others) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return True
+
+
+def _kill(pids: Sequence[int]) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def _descendants(root: int) -> Iterator[int]:
+    parents: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and (fields := _stat(int(entry.name))) and fields[0] != "Z":
+            parents.setdefault(int(fields[1]), []).append(int(entry.name))
+    waiting = [root]
+    while waiting:
+        children = parents.get(waiting.pop(), [])
+        yield from children
+        waiting += children
+
+
+def _alive(pid: int) -> bool:
+    fields = _stat(pid)
+    return bool(fields) and fields[0] != "Z"
+
+
+def _stat(pid: int) -> list[str]:
+    """State, parent and so on of a process; empty if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+class Forked:
+    """A command in a fork, as far as it is asked what `subprocess.Popen` answers."""
+
+    def __init__(self, words: Sequence[str], environment: Mapping[str, str], log: IO[bytes], first: Any) -> None:
+        self._status: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            _become(words, environment, log, first)
+
+    def poll(self) -> int | None:
+        """The exit status; None while it runs."""
+        if self._status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self._status = os.waitstatus_to_exitcode(status) if pid else None
+        return self._status
+
+    def wait(self, timeout: float = _PATIENCE) -> int:
+        """Wait for the end."""
+        deadline = time.monotonic() + timeout
+        while self.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert self._status is not None, "it does not end"
+        return self._status
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.send_signal(signal.SIGKILL)
+
+
+def _become(words: Sequence[str], environment: Mapping[str, str], log: IO[bytes], first: Any) -> None:
+    """Be the command; never return."""
+    status = 70
+    try:
+        os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a runner's handler is not its cells'
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.environ.clear()
+        os.environ.update(environment)
+        if first is not None:
+            first()
+        cell_process.start_process = _start_process
+        status = main(list(words))
+    except SystemExit as ending:
+        status = ending.code if isinstance(ending.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _start_process(command: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> Forked:
+    """Start `python -m lap_monai …` of a runner as a fork of it; what a cell is told beforehand is told to it too."""
+    return Forked(command[3:], environment, log, _end_with_parent())
