@@ -68,7 +68,7 @@ class TaskStep:
     Raises:
         UserError: if a class is unknown, is the background, or is named twice; or if there is none at all.
 
-    Example:
+    Examples:
         >>> step = TaskStep(("background", "colon", "liver", "ureter"), old=("ureter",), new=("colon",))
         >>> step.channels
         ('background', 'ureter', 'colon')

@@ -61,10 +61,9 @@ def draw_budget(
     label_space: LabelSpace | None = None,
     histograms: NDArray[np.int64] | None = None,
 ) -> list[Row]:
-    """Return the rows whose masks may be used; see `plan_budget`.
+    """Return the rows whose masks may be used; `plan_budget` explains the first four arguments.
 
     Args:
-        rows, fraction, unit, subset: as for `plan_budget`.
         record: file to write the budget to.
         label_space: with `histograms`, the space whose classes should all occur.
         histograms: raw-value pixel counts of each of the `rows`, `(N, 256)`.

@@ -22,9 +22,9 @@ class ReplayDataset(StepDataset):
 
     The transform must treat them as it treats labels (nearest neighbours, 255 in a border), so give it the key, with
     mode `"nearest"`. `masked` and `label_only` are the real and the synthetic frames: `MixedBatchSampler` mixes them.
+    The other arguments are those of `StepDataset`; synthetic rows have no mask.
 
     Args:
-        data, cache, label_space, step, options: as for `StepDataset`; synthetic rows have no mask.
         soft_targets: the answers; None leaves the entry out.
     """
 

@@ -43,11 +43,10 @@ class StepDataset(FrameDataset):
         unknown_values: str = "refuse",
         unseen: str = "ignore",
     ) -> None:
-        """Choose frames of a cache.
+        """Choose frames of a cache. Arguments that are not listed are those of `FrameDataset`.
 
         Args:
             data: the rows of the frames, all of them in `cache`.
-            cache, label_space, transform, use_masks, min_pixels, unknown_values: as for `FrameDataset`.
             step: whose channels the labels are in.
             unseen: what pixels become that show a class without a channel, and are not hidden: `"ignore"` or
                 `"background"`. It matters in tests only; the rows of a stream hide what the future brings.

@@ -27,8 +27,8 @@ class LossInjector:
         weight: factor of the term; or a callable from the epochs completed so far (a float) to the factor. At a
             factor of 0 the term is neither computed nor recorded.
 
-    Example:
-        In a bundle::
+    Examples:
+        In a bundle:
 
             "dcl": {"_target_": "lap_monai.handlers.LossInjector", "name": "dcl", "loss": "@dcl_loss",
                     "inputs": ["embeddings", "classes", "phase"], "weight": 0.1}

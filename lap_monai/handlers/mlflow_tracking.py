@@ -46,8 +46,7 @@ class MLflowTracking:
         settings: what the run's configuration decided; nested names are joined by dots.
         validator: engine that a `ValidationHandler` runs during the training.
         tracking_uri: where to track. The environment's `MLFLOW_TRACKING_URI` comes first; without either, an SQLite
-        file
-            `mlruns.db` in the run folder.
+            file `mlruns.db` in the run folder.
         experiment_name: MLflow's experiment.
         run_name: begins the run's name; time and a random part make it unique.
 

@@ -42,7 +42,7 @@ class SegmentationScores(Metric):
         output_transform: engine output → (predictions, labels).
         class_prefix: begins the names of the per-class metrics.
 
-    Example:
+    Examples:
         In a bundle::
 
             "key_val_metric": {"val_mean_iou": {"_target_": "lap_monai.handlers.SegmentationScores",

@@ -37,7 +37,7 @@ class ClassContrastiveLoss(nn.Module):
         gather: False to contrast the images of each rank on their own.
         positives: which images attract each other, and how strongly; the paper's `EqualLabels` by default.
 
-    Example:
+    Examples:
         >>> loss = ClassContrastiveLoss()
         >>> embeddings = [torch.randn(6, 128) for _ in range(3)]
         >>> classes = torch.tensor([[1, 0], [1, 0], [0, 1], [0, 1], [1, 1], [1, 1]])

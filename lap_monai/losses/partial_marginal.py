@@ -21,10 +21,10 @@ class MarginalSegmentationLoss(SegmentationLoss):
     cross-entropy of MiB (Cermelli et al. 2020, eq. 3). With all classes known the loss is `SegmentationLoss`. An image
     of which nothing is known has no gradient, and loss 0 up to `eps`.
 
-    Args:
-        dice_weight, focal_weight, gamma, dice_class_weight, batch, eps, ignore_index, class_weight: as in
-            `SegmentationLoss`; a weight of 0 leaves the other term alone.
+    The arguments are those of `SegmentationLoss`; a weight of 0 leaves the other term alone.
     """
+
+    head = "softmax"
 
     def forward(self, logits: Tensor, label: Tensor, knowledge: Tensor | None = None) -> Tensor:
         """Return the loss, a scalar; zero and connected to the graph if nothing is known.

@@ -24,7 +24,7 @@ def confusion_matrix(prediction: Tensor, label: Tensor, num_classes: int, ignore
     Raises:
         ValueError: if shapes differ, or an id that is counted lies outside `[0, num_classes)`.
 
-    Example:
+    Examples:
         >>> confusion_matrix(torch.tensor([[0, 1, 1]]), torch.tensor([[0, 0, 255]]), 2)
         tensor([[[1, 1],
                  [0, 0]]])

@@ -28,7 +28,7 @@ def known_counts(matrices: ArrayLike, knowledge: ArrayLike) -> NDArray[Any]:
     Raises:
         ValueError: if the shapes do not fit together.
 
-    Example:
+    Examples:
         One frame, the second class unknown, of whose 5 predicted pixels 2 lie on the first class:
 
         >>> matrix = [[6, 0, 3], [0, 4, 2], [0, 0, 0]]

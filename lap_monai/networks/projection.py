@@ -28,7 +28,7 @@ class MultiScaleProjectionHead(nn.Module):
     Raises:
         UserError: for an unknown pooling.
 
-    Example:
+    Examples:
         >>> import torch
         >>> head = MultiScaleProjectionHead(in_channels=(8, 16), embedding_dim=4)
         >>> [tuple(z.shape) for z in head([torch.rand(2, 8, 6, 6), torch.rand(2, 16, 3, 3)])]

@@ -70,7 +70,7 @@ class SyntheticSet:
     Images, then the manifest, are each written whole or not at all: a process that is killed leaves a valid set, and
     whoever continues it ends with the files that an uninterrupted run would have left.
 
-    Example:
+    Examples:
         >>> synthetic = SyntheticSet.open("replay/step_1")  # doctest: +SKIP
         >>> synthetic.set_scores({0: {"nearest": 0.12}})  # doctest: +SKIP
         >>> synthetic.drop(0, "memorised")  # doctest: +SKIP

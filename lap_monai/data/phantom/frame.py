@@ -20,9 +20,13 @@ def render_frame(
     """Draw the frame that `write_phantom(…, frames=frames, clips=clips, size=size, seed=seed)` writes.
 
     Args:
-        video, clip, frame: which one, each counted from 0; `frame` within its clip.
+        video: which patient, counted from 0.
+        clip: which clip of the patient, counted from 0.
+        frame: which frame of the clip, counted from 0.
         size: `(W, H)` in pixels.
-        seed, frames, clips: as for `write_phantom`.
+        seed: as for `write_phantom`.
+        frames: likewise.
+        clips: likewise.
 
     Returns:
         The RGB picture `(H, W, 3)` and the class indices of label space `cholecseg8k_13`, `(H, W)`, both `uint8`. The
