@@ -115,7 +115,7 @@ def ddcl(data: dict[str, torch.Tensor], features: tuple[int, ...], memory: int, 
             LossInjector(
                 "kd",
                 ReplayDistillationLoss(STEP),
-                ["pred", "teacher_logits", "has_mask", "expert_logits", "teacher_ignore"],
+                ["pred", "teacher_logits", "has_mask", "expert_logits", "teacher_ignore", "label", "knowledge"],
                 weight=5,
             ),
             LossInjector(

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lap_monai.checks import UserError
-from lap_monai.commands.table import positive, say, sigterm_ends
+from lap_monai.commands.table import positive, say, sigterm_ends, tracking_of
 
 if TYPE_CHECKING:
     from lap_monai.data import Stream
     from lap_monai.experiments.runner import Start
     from lap_monai.experiments.stream_study import StreamStudy
+    from lap_monai.experiments.table_tracking import TableTracking
 
 #: Which methods there are, and how their networks are trained.
 STUDY = Path("configs/studies/methods.yaml")
@@ -44,9 +45,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="methods at a time (default: 1)")
     parser.add_argument(
+        "--tracking",
+        nargs="?",
+        const="",
+        metavar="URI",
+        help="track with MLflow, a child run a process (default URI: MLFLOW_TRACKING_URI, else RUN/mlruns.db)",
+    )
+    parser.add_argument(
         "--dry-run", action="store_true", help="count frames, patients and pixels of each step; run nothing"
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="with --dry-run: write all counts and findings")
+    parser.add_argument(
+        "--time",
+        action="store_true",
+        help="with --dry-run: do some iterations of every run, and say how long all take",
+    )
     parser.epilog = "Exit status: 0 if every step that was asked for has its results, or the plan can be run; 1 if not."
 
 
@@ -64,6 +77,8 @@ def main(args: argparse.Namespace) -> int:
         if several and args.json is not None:
             raise UserError("--json takes the counts of one stream; name a stream file.")
         return max(_plan(args, stream) for stream in streams)
+    if args.time:
+        raise UserError("--time goes with --dry-run; the runner itself says how long is left.")
     if args.json is not None:
         raise UserError("--json goes with --dry-run; results are in results.json of --out.")
     if args.out is None:
@@ -83,6 +98,13 @@ def _plan(args: argparse.Namespace, stream: Stream) -> int:
 
     plan = open_stream(stream, args.data, progress=sys.stderr.isatty())
     print("\n".join(stream_dry_run(plan)))
+    if args.time:
+        from lap_monai.experiments.stream_estimate import stream_estimate
+
+        study = _study(args)
+        seeds = args.seeds or study.seeds
+        for line in stream_estimate(plan, study, study.choose(args.methods), seeds, args.jobs):
+            say(line)
     if args.json is not None:
         print(f"Everything in numbers: {write_json(args.json, plan.to_json())}")
     return 0
@@ -110,16 +132,14 @@ def _run(args: argparse.Namespace, stream: Stream, out: Path) -> int:
         asked = cells if args.until is None else [cell.until(args.until) for cell in cells]
         missing = [cell for cell in asked if not all(step_done(step) for step in cell.steps)]
         say(f"{stream.name}: {len(asked)} runs through it, {len(asked) - len(missing)} done, {len(missing)} to go on")
-        try:
-            outcomes = run_cells(missing, _starter(args.jobs), args.jobs, say=say)
-        except BaseException as error:
-            if not isinstance(error, Exception):
-                print("stopped; --resume goes on where the running steps were", file=sys.stderr)
-            raise
-        written = write_stream(run_dir, stream, study, files, cells)
+        with tracking_of(study, out, args.tracking, "stream") as tracking:
+            outcomes = run_cells(missing, _starter(args.jobs, tracking), args.jobs, say=say)
+            failed = [name for name, outcome in outcomes.items() if outcome.status == "failed"]
+            written = write_stream(run_dir, stream, study, files, cells)
+            if tracking is not None:
+                tracking.end("FAILED" if failed else "FINISHED", written)
     for path in written:
         say(f"wrote {path}")
-    failed = [name for name, outcome in outcomes.items() if outcome.status == "failed"]
     if failed:
         reason = outcomes[failed[0]].reason
         print(f"error: {len(failed)} runs failed, first {failed[0]}: {reason}", file=sys.stderr)
@@ -134,15 +154,17 @@ def _study(args: argparse.Namespace) -> StreamStudy:
     return load_stream_study(args.study)
 
 
-def _starter(jobs: int) -> Start:
+def _starter(jobs: int, tracking: TableTracking | None) -> Start:
     """What starts a run through the stream in a slot."""
     from lap_monai.experiments.cell_process import CellProcess, environment
     from lap_monai.experiments.stream_cells import StreamCell
 
+    extras = None if tracking is None else tracking.extras()
+    more = {} if tracking is None else tracking.start()
     busy: set[Path] = set()
 
     def start(cell: StreamCell, slot: int) -> CellProcess:
-        return CellProcess(cell, None, environment(jobs, slot), busy=busy, say=say)
+        return CellProcess(cell, None, environment(jobs, slot) | more, extras=extras, busy=busy, say=say)
 
     return start
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lap_monai.experiments.runner import Start
     from lap_monai.experiments.study import Study
     from lap_monai.experiments.table import Table
-    from lap_monai.experiments.table_tracking import TableTracking
+    from lap_monai.experiments.table_tracking import Declared, TableTracking
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +85,7 @@ def _run(args: argparse.Namespace, table: Table, study: Study, cells: list[Cell]
         refuse_running(chosen)
         missing = [cell for cell in chosen if not cell_done(cell)]
         say(f"{table.name}: {len(chosen)} cells, {len(chosen) - len(missing)} done, {len(missing)} to run")
-        with _tracking(args, table) as tracking:
+        with tracking_of(table, args.out, args.tracking, "table") as tracking:
             outcomes = run_cells(missing, _starter(args, table, tracking), args.jobs, say=say)
             failed = [name for name, outcome in outcomes.items() if outcome.status == "failed"]
             files = write_table(args.out, table, study, cells, args.data)
@@ -116,17 +116,17 @@ def _starter(args: argparse.Namespace, table: Table, tracking: TableTracking | N
 
 
 @contextmanager
-def _tracking(args: argparse.Namespace, table: Table) -> Iterator[TableTracking | None]:
-    """The parent run, if one is wanted; it ends as killed or failed if the sitting does."""
+def tracking_of(declared: Declared, out: Path, uri: str | None, what: str) -> Iterator[TableTracking | None]:
+    """The parent run, if one is wanted (`uri` is not None); it ends as killed or failed if the sitting does."""
     from lap_monai.experiments.table_tracking import TableTracking
 
-    tracking = None if args.tracking is None else TableTracking(table, args.out, args.tracking)
+    tracking = None if uri is None else TableTracking(declared, out, uri, what)
     try:
         yield tracking
     except BaseException as error:
         stopped = not isinstance(error, Exception)
         if stopped:
-            print("stopped; --resume goes on where the running cells were", file=sys.stderr)
+            print("stopped; --resume goes on where the running processes were", file=sys.stderr)
         if tracking is not None:
             tracking.end("KILLED" if stopped else "FAILED")
         raise

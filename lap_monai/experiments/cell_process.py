@@ -52,7 +52,8 @@ class CellProcess:
         data: the data set's folder; None where the steps' own configs name all that they may read.
         environment: of the processes.
         processes: of a training; more than one is started by torchrun.
-        extras: `"train"` or `"evaluate"` → overlays and KEY=VALUE words that change no outcome, for such processes.
+        extras: `"train"` or `"evaluate"` → overlays and KEY=VALUE words that change no outcome, for such processes of
+            the overlays' own bundle.
         busy: folders in which somebody trains; shared by the cells of a runner.
         say: takes a line after each step.
     """
@@ -131,10 +132,13 @@ class CellProcess:
         if self.processes > 1 and step.name != EVALUATE:
             start += ["torch.distributed.run", "--standalone", f"--nproc_per_node={self.processes}", "-m"]
         files = [str(path) for path in step.configs]
+        extras = self.extras.get(EVALUATE if step.name == EVALUATE else "train", ())
+        if extras and Path(extras[0]).parent != step.configs[0].parent:
+            extras = ()  # the run of another bundle
         if step.name == EVALUATE:
-            files += self.extras.get(EVALUATE, ())  # they build on what the evaluation's overlays declare
+            files += extras  # they build on what the evaluation's overlays declare
         else:
-            files[-1:-1] = self.extras.get("train", ())
+            files[-1:-1] = extras
         data = [] if self.data is None else ["--data", str(self.data)]
         return [*start, "lap_monai", "run", *files, "--out", str(step.folder), *data]
 

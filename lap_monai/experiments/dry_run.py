@@ -28,7 +28,7 @@ from lap_monai.reports.table_markdown import share
 _TIMED = 3
 
 #: Seconds that a process needs before its first step: Python, PyTorch, MONAI, opening the cache.
-_START = 10.0
+START_SECONDS = 10.0
 
 
 class _Enough(Exception):
@@ -46,7 +46,7 @@ class _Cost:
 
     @property
     def seconds(self) -> float:
-        return _START + self.step * self.steps + self.batch * self.batches
+        return START_SECONDS + self.step * self.steps + self.batch * self.batches
 
 
 def dry_run(table: Table, study: Study, cells: Sequence[Cell], data: Path, jobs: int = 1) -> Iterator[str]:
@@ -77,7 +77,8 @@ def dry_run(table: Table, study: Study, cells: Sequence[Cell], data: Path, jobs:
                     costs[kind] = probe.cost(step, feeds=step is not cell.steps[-2])
                 seconds[str(step.state_file)] = costs[kind].seconds
             last = costs[(cell.row.name, cell.steps[-2].name, str(cell.at.budget))]
-            seconds[str(cell.steps[-1].state_file)] = _START + last.batch * probe.evaluated_batches(cell.steps[-1])
+            batches = probe.evaluated_batches(cell.steps[-1])
+            seconds[str(cell.steps[-1].state_file)] = START_SECONDS + last.batch * batches
             own = sum(seconds[str(step.state_file)] for step in cell.steps)
             yield f"{cell.name}: {masks[place]}; about {duration(own)}"
     for (row, stage, budget), cost in costs.items():
@@ -114,7 +115,7 @@ class _Probe:
             step: a training.
             feeds: whether another stage reads its files; then one short epoch is run to its end.
         """
-        with _quietly():
+        with quietly():
             whole = self._parser(step)
             per_epoch = len(whole.get_parsed_content("train#dataloader"))
             epochs, interval = whole.get_parsed_content("epochs"), whole.get_parsed_content("val_interval")
@@ -132,7 +133,7 @@ class _Probe:
         """Return how many batches an evaluation goes through."""
         key = step.settings[CELL_SETTINGS].get("split")
         if key not in self._evaluated:
-            with _quietly():
+            with quietly():
                 self._evaluated[key] = len(self._parser(step).get_parsed_content("validate#dataloader"))
         return self._evaluated[key]
 
@@ -163,7 +164,7 @@ class _Probe:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Free `UserError`s, and keep back warnings, which the cells repeat."""
     with warnings.catch_warnings(), user_errors_freed():
         warnings.simplefilter("ignore")

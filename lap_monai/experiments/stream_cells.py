@@ -16,6 +16,7 @@ from typing import Any
 from monai.bundle import ReferenceResolver
 
 from lap_monai.checkpoints import previous_checkpoint
+from lap_monai.checks import UserError
 from lap_monai.data import StepData
 from lap_monai.experiments.config_targets import check_targets
 from lap_monai.experiments.layers import Layer, merge_layers
@@ -108,7 +109,14 @@ class _MethodBuilder:
         self.study, self.files, self.method = study, files, method
         self.shared = files.run_dir / "shared"
         self.replay = ReplayRuns(study, self.shared)
-        self.needs = used_inputs(self._merged(method.overlays, method.settings))
+        config = self._merged(method.overlays, method.settings)
+        self.needs = used_inputs(config)
+        heads = [config["head"], self._merged(method.base, {})["head"]]
+        if not method.joint and heads[0] != heads[1]:
+            raise UserError(
+                f"method {method.name!r} has the head {heads[0]!r} and its step 0 {heads[1]!r}; name the overlays of "
+                "step 0 under `base`, such as sigmoid.json, or drop them."
+            )
         self.last = len(files.steps) - 1
 
     def cell(self, seed: int) -> StreamCell:

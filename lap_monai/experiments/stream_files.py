@@ -6,13 +6,14 @@ the data set again, frames of a step that is done may be deleted, as a hospital 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lap_monai.checks import require_dir
 from lap_monai.data import Row, StepData, Stream, fingerprint, open_stream, read_step, step_of_plan, write_step
+from lap_monai.data.stream_plan import StreamPlan
 from lap_monai.experiments.claim import claim
 from lap_monai.experiments.study import content_hash
 from lap_monai.files import read_json, write_json
@@ -80,16 +81,26 @@ def open_stream_files(run_dir: Path, stream: Stream, data: Path, resume: bool, p
         claim(run_dir, "stream", identity, declared, resume)
     else:
         plan = open_stream(stream, folder, progress)
-        steps = [step_of_plan(plan, number) for number in range(len(plan.steps))]
-        for step in steps:
-            write_step(run_dir / FOLDER / f"step_{step.number}.json", step)
-        joint = plan.joint(len(steps) - 1)
-        together = replace(steps[-1], task=joint.task, train=joint.train.rows, val=joint.val.rows)
-        write_step(run_dir / FOLDER / "joint.json", together)
+        steps, joint = planned_steps(plan)
+        write_steps(run_dir, steps, joint)
         write_json(plan_file, {**plan.to_json(), "data": fingerprint([row for step in steps for row in _rows(step)])})
         claim(run_dir, "stream", identity, declared, resume)
     read = [read_step(run_dir / FOLDER / f"step_{number}.json") for number in range(len(stream.groups))]
     return StreamFiles(run_dir, tuple(read), read_step(run_dir / FOLDER / "joint.json"), read_json(plan_file))
+
+
+def planned_steps(plan: StreamPlan) -> tuple[tuple[StepData, ...], StepData]:
+    """Return what each step of a planned stream may see, and the frames of all steps, for joint training."""
+    steps = tuple(step_of_plan(plan, number) for number in range(len(plan.steps)))
+    joint = plan.joint(len(steps) - 1)
+    return steps, replace(steps[-1], task=joint.task, train=joint.train.rows, val=joint.val.rows)
+
+
+def write_steps(run_dir: Path, steps: Sequence[StepData], joint: StepData) -> None:
+    """Write the files that runs of these steps are given."""
+    for step in steps:
+        write_step(run_dir / FOLDER / f"step_{step.number}.json", step)
+    write_step(run_dir / FOLDER / "joint.json", joint)
 
 
 def _rows(step: StepData) -> list[Row]:

@@ -97,6 +97,11 @@ class StreamStudy:
     expected_time: str
     content: Mapping[str, Any]
 
+    @property
+    def bundle(self) -> Path:
+        """The bundle whose runs train and score the networks."""
+        return self.steps.bundle
+
     def choose(self, names: Sequence[str] | None) -> list[Method]:
         """Return the methods of these names, or those that the study runs.
 

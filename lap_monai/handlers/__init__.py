@@ -22,7 +22,7 @@ from lap_monai.handlers.process_group import leave_process_group
 from lap_monai.handlers.pseudo_labels import PseudoLabels
 from lap_monai.handlers.results_writer import ResultsWriter
 from lap_monai.handlers.run_record import RunRecord
-from lap_monai.handlers.schedules import LinearRamp
+from lap_monai.handlers.schedules import LinearRamp, polynomial_decay
 from lap_monai.handlers.segmentation_scores import SegmentationScores
 from lap_monai.handlers.step_results import StepResults
 from lap_monai.handlers.step_scores import StepFrameScores, StepScores, channel_space
@@ -73,6 +73,7 @@ __all__ = [
     "iteration_terms",
     "leave_process_group",
     "loss_terms",
+    "polynomial_decay",
     "read_checkpoint",
     "record_term",
     "write_checkpoint",

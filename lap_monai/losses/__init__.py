@@ -11,6 +11,7 @@ from lap_monai.losses.feature_distillation import FeatureDistillationLoss
 from lap_monai.losses.feature_memory import FeatureMemory, Remembered
 from lap_monai.losses.focal import FocalLoss
 from lap_monai.losses.folding import fold_into_background, teacher_channels
+from lap_monai.losses.heads import HEADS, require_head
 from lap_monai.losses.labelled_images import LabelledImagesLoss, NoLoss
 from lap_monai.losses.lwf import OldClassDistillationLoss
 from lap_monai.losses.multi_label import MultiLabelLoss
@@ -34,6 +35,7 @@ from lap_monai.losses.unbiased_distillation import UnbiasedDistillationLoss
 from lap_monai.losses.uncertainty_weighted import UncertaintyWeightedLoss
 
 __all__ = [
+    "HEADS",
     "ByolLoss",
     "ClassContrastiveLoss",
     "ClassMemory",
@@ -76,6 +78,7 @@ __all__ = [
     "memorable_features",
     "positive_pairs",
     "prediction_entropy",
+    "require_head",
     "share_without_positive",
     "teacher_channels",
 ]

@@ -27,14 +27,14 @@ class CrossImageContrastLoss(nn.Module):
 
     Args:
         temperature: tau, more than 0.
-        anchors: pixels that are drawn per batch.
+        anchors: pixels that are drawn per batch; 0 for regions alone, the prototypes of a class in its images.
     """
 
     def __init__(self, temperature: float = 0.1, anchors: int = 1024) -> None:
         super().__init__()
-        if not temperature > 0 or anchors < 1:
+        if not temperature > 0 or anchors < 0:
             raise ValueError(
-                f"CrossImageContrastLoss: expected a temperature > 0 and anchors >= 1, got {temperature}, {anchors}."
+                f"CrossImageContrastLoss: expected a temperature > 0 and anchors >= 0, got {temperature}, {anchors}."
             )
         self.temperature = temperature
         self.anchors = anchors
@@ -140,8 +140,8 @@ def memorable_features(embeddings: Tensor, label: Tensor, per_image: int = 10) -
 def _draw(classes: Tensor, count: int, wrong: Tensor | None) -> Tensor:
     """Return the positions of up to `count` pixels: as many of each class, half of them wrong if there are as many."""
     present = classes.unique()
-    if not len(present):
-        return present
+    if not len(present) or not count:
+        return present[:0]
     share = max(count // len(present), 1)
     order = torch.randperm(len(classes), device=classes.device)
     if wrong is None:

@@ -20,6 +20,8 @@ class OldClassDistillationLoss(nn.Module):
         temperature: T of the softmax. Li and Hoiem use 2, comparisons of segmentation methods 1.
     """
 
+    head = "softmax"
+
     def __init__(self, step: TaskStep, temperature: float = 1.0) -> None:
         super().__init__()
         self.step = step

@@ -31,6 +31,8 @@ class MaskedSigmoidLoss(nn.Module):
         ignore_index: label of pixels that do not count.
     """
 
+    head = "sigmoid"
+
     def __init__(
         self,
         dice_weight: float = 1.0,

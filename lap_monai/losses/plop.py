@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from lap_monai.keys import IGNORE_INDEX
 from lap_monai.losses.entropy_medians import prediction_entropy
 from lap_monai.losses.folding import check_teacher
+from lap_monai.losses.partial_marginal import fold_unknown
 from lap_monai.losses.pixel_scores import mean_over_images, pixel_scores
 from lap_monai.task_stream import Knowledge, TaskStep
 
@@ -19,9 +20,14 @@ class PseudoLabelLoss(nn.Module):
     entropy of its prediction is at most the class's threshold, and nothing does otherwise. Each image's loss is
     multiplied by the share of its unlabelled pixels that got a label (the adaptive factor nu).
 
+    Deviation: the teacher's background may be a new class that this image's labels say nothing of, so there the
+    probabilities of the two count together. Where every new class is drawn, as in PLOP's data, that is PLOP.
+
     Args:
         step: the step that the student learns.
     """
+
+    head = "softmax"
 
     def __init__(self, step: TaskStep) -> None:
         super().__init__()
@@ -43,7 +49,7 @@ class PseudoLabelLoss(nn.Module):
             teacher_logits: the previous network's, `(B, 1 + old, H, W)`.
             thresholds: greatest entropy of a pseudo-label for each teacher channel, `(1 + old,)`; see `EntropyMedians`.
             knowledge: `(B, C)` of `Knowledge`; an old class that is known to be absent is no pseudo-label. None if
-                nothing is known of the old classes.
+                nothing is known of the old classes, and all new ones are drawn.
 
         Raises:
             ValueError: if the shapes do not fit together.
@@ -51,6 +57,10 @@ class PseudoLabelLoss(nn.Module):
         check_teacher(logits, teacher_logits, self.step, type(self).__name__)
         completed, share = confident_labels(label, teacher_logits, thresholds, knowledge)
         scores = pixel_scores(logits, completed, IGNORE_INDEX, type(self).__name__)
+        if knowledge is not None:
+            asked_of_nobody = knowledge.clone()
+            asked_of_nobody[:, list(self.step.old_channels)] = Knowledge.MASK  # the teacher has spoken
+            scores = fold_unknown(scores, asked_of_nobody)
         # All pixels in the denominator, as in eq. 6: what is not labelled weighs like a pixel learned already.
         per_image = -scores.log_p_true.sum(dim=1) / max(scores.valid.shape[1], 1)
         return mean_over_images(share * per_image)

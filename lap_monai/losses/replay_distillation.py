@@ -7,10 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lap_monai.keys import IGNORE_INDEX
-from lap_monai.losses.folding import check_teacher, fold_into_background
+from lap_monai.losses.folding import check_teacher, fold_into_background, teacher_channels
 from lap_monai.losses.pixel_scores import mean_over_images
 from lap_monai.losses.precision import full_precision
-from lap_monai.task_stream import TaskStep
+from lap_monai.task_stream import Knowledge, TaskStep
+
+_IMPOSSIBLE = -1e4  # a logit whose probability is 0, and that 0 can be multiplied with
 
 
 class ReplayDistillationLoss(nn.Module):
@@ -20,7 +22,9 @@ class ReplayDistillationLoss(nn.Module):
     The teacher is the previous network, the expert one trained on this step's data alone.
 
     - Images with labels: the labels speak for the new classes, so the student's background and new classes together are
-      the teacher's background, as in `UnbiasedDistillationLoss`.
+      the teacher's background, as in `UnbiasedDistillationLoss`. Nobody believes the teacher against the labels: a
+      pixel that carries a class does not count, and of the classes that are drawn elsewhere in the image, or known to
+      be absent, the teacher's share goes to what is left.
     - Images without labels, the synthetic ones: what the teacher calls background, the expert divides into background
       and new classes, `p(c) = teacher(background) * expert(c)`. Without an expert they are treated like the others.
 
@@ -31,6 +35,8 @@ class ReplayDistillationLoss(nn.Module):
         step: the step that the student learns.
         hard: whether the target is the likeliest class alone instead of the distribution.
     """
+
+    head = "softmax"
 
     def __init__(self, step: TaskStep, hard: bool = False) -> None:
         super().__init__()
@@ -44,6 +50,8 @@ class ReplayDistillationLoss(nn.Module):
         labelled: Tensor,
         expert_logits: Tensor | None = None,
         ignore: Tensor | None = None,
+        label: Tensor | None = None,
+        knowledge: Tensor | None = None,
     ) -> Tensor:
         """Return the loss, a scalar of at least 0.
 
@@ -53,6 +61,8 @@ class ReplayDistillationLoss(nn.Module):
             labelled: bool `(B,)`: whether an image has labels.
             expert_logits: the expert's for the U images without labels, `(U, 1 + new, H, W)`; None without expert.
             ignore: `(B, 1, H, W)`, 255 at pixels that do not count; None if all do.
+            label: channel numbers `(B, 1, H, W)`, 255 in images without labels; None to leave the labels out.
+            knowledge: what the labels say of each channel, `(B, C)`, see `Knowledge`; None if they say nothing.
 
         Raises:
             ValueError: if the channels are not those of the step, or an image with labels follows one without.
@@ -60,11 +70,14 @@ class ReplayDistillationLoss(nn.Module):
         check_teacher(logits, teacher_logits, self.step, type(self).__name__)
         count = labelled_first(labelled) if expert_logits is not None else len(logits)
         log_p = full_precision(logits).log_softmax(dim=1)
-        teacher = full_precision(teacher_logits.detach()).log_softmax(dim=1)
+        answers = full_precision(teacher_logits.detach())
+        if knowledge is not None:
+            answers = answers.masked_fill(said_of_old(knowledge, self.step)[:, :, None, None], _IMPOSSIBLE)
+        teacher = answers.log_softmax(dim=1)
         parts = [self._per_image(fold_into_background(log_p[:count], self.step.new_channels), teacher[:count])]
         if expert_logits is not None:
             parts.append(self._per_image(log_p[count:], divide_background(teacher[count:], expert_logits)))
-        return _mean(torch.cat(parts), ignore)
+        return _mean(torch.cat(parts), ignore, label)
 
     def _per_image(self, student: Tensor, target: Tensor) -> Tensor:
         """Return the divergence `(B, H, W)` of log-probabilities from those of the target, both `(B, K, H, W)`."""
@@ -84,6 +97,8 @@ class SigmoidReplayDistillationLoss(nn.Module):
         hard: whether targets are rounded to 0 and 1.
     """
 
+    head = "sigmoid"
+
     def __init__(self, step: TaskStep, hard: bool = False) -> None:
         super().__init__()
         self.step = step
@@ -96,17 +111,22 @@ class SigmoidReplayDistillationLoss(nn.Module):
         labelled: Tensor,
         expert_logits: Tensor | None = None,
         ignore: Tensor | None = None,
+        label: Tensor | None = None,
+        knowledge: Tensor | None = None,
     ) -> Tensor:
         """Return the loss, a scalar of at least 0; the arguments are those of `ReplayDistillationLoss`."""
         check_teacher(logits, teacher_logits, self.step, type(self).__name__)
         count = labelled_first(labelled) if expert_logits is not None else len(logits)
-        scores, teacher = full_precision(logits), full_precision(teacher_logits.detach())[:, 1:]
+        scores, teacher = full_precision(logits), full_precision(teacher_logits.detach())
+        if knowledge is not None:
+            teacher = teacher.masked_fill(said_of_old(knowledge, self.step)[:, :, None, None], _IMPOSSIBLE)
+        teacher = teacher[:, 1:]
         old, new = list(self.step.old_channels), list(self.step.new_channels)
         parts = [self._per_pixel(scores[:count, old], teacher[:count])]
         if expert_logits is not None:
             expert = full_precision(expert_logits.detach())[:, 1:]
             parts.append(self._per_pixel(scores[count:, old + new], torch.cat([teacher[count:], expert], dim=1)))
-        return _mean(torch.cat(parts), ignore)
+        return _mean(torch.cat(parts), ignore, label)
 
     def _per_pixel(self, student: Tensor, target: Tensor) -> Tensor:
         p = target.sigmoid()
@@ -117,9 +137,23 @@ class SigmoidReplayDistillationLoss(nn.Module):
         return (cross_entropy - entropy).sum(dim=1) / max(student.shape[1], 1)
 
 
-def _mean(pixels: Tensor, ignore: Tensor | None) -> Tensor:
+def said_of_old(knowledge: Tensor, step: TaskStep) -> Tensor:
+    """Return of which of a teacher's channels the labels speak, bool `(B, 1 + old)`; never of its background.
+
+    Args:
+        knowledge: `(B, C)` in the channels of the step, see `Knowledge`.
+        step: the step.
+    """
+    said = knowledge[:, list(teacher_channels(step))] != Knowledge.UNKNOWN
+    said[:, 0] = False
+    return said
+
+
+def _mean(pixels: Tensor, ignore: Tensor | None, label: Tensor | None) -> Tensor:
     """Return the mean over the pixels `(B, H, W)` that count of each image, then over the images."""
     counts = torch.ones_like(pixels, dtype=torch.bool) if ignore is None else ignore[:, 0] != IGNORE_INDEX
+    if label is not None:
+        counts = counts & ((label[:, 0] == 0) | (label[:, 0] == IGNORE_INDEX))
     return mean_over_images((pixels * counts).sum(dim=(1, 2)) / counts.sum(dim=(1, 2)).clamp_min(1))
 
 

@@ -23,6 +23,8 @@ class UnbiasedDistillationLoss(nn.Module):
         step: the step that the student learns.
     """
 
+    head = "softmax"
+
     def __init__(self, step: TaskStep) -> None:
         super().__init__()
         self.step = step

@@ -284,7 +284,7 @@ def test_the_memory_goes_on_from_step_to_step_and_through_an_interruption(
 ) -> None:
     told = given(("ddcl",), stream, first)
     run(["train", "ddcl"], tmp_path / "whole", **told | {"epochs": 2})
-    run(["train", "ddcl"], tmp_path / "parts", **told)
+    run(["train", "ddcl"], tmp_path / "parts", **told | {"epochs": 2, "train#trainer#max_epochs": 1})
     run(["train", "ddcl"], tmp_path / "parts", **told | {"epochs": 2, "resume": True})
     states = [
         torch.load(tmp_path / name / "models" / "checkpoint.pt", weights_only=True) for name in ("whole", "parts")

@@ -17,7 +17,8 @@ from lap_monai.label_space import get_label_space
 
 CONFIGS = Path(__file__).parents[2] / "bundles" / "dresden_incremental" / "configs"
 OVERLAYS = sorted(file.stem for file in CONFIGS.glob("*.json") if file.stem not in ("train", "inference", "metadata"))
-BEFORE = {name: ["ddcl"] for name in OVERLAYS if name.startswith("ddcl_")} | {"ddcl_sigmoid": ["sigmoid", "ddcl"]}
+BEFORE = {name: ["ddcl"] for name in OVERLAYS if name.startswith("ddcl_")}
+BEFORE |= {"ddcl_sigmoid": ["sigmoid", "ddcl"], "mlflow_evaluate": ["evaluate"]}
 STACKS = [
     ["train"],
     ["inference"],
@@ -50,6 +51,15 @@ def test_overlays_fit_their_base_and_components_take_their_arguments(names: list
     for text in strings(merged(names)):
         if text.startswith("$"):
             ast.parse(re.sub(r"@\w+(?:(?:#|::)\w+)*", "reference", text[1:]))
+
+
+@pytest.mark.parametrize("names", [names for names in STACKS if names[0] == "train"], ids="+".join)
+def test_losses_that_are_injected_are_compared_with_the_head(names: list[str]) -> None:
+    config = merged(names)
+    compared = " ".join(config["checks"])
+    assert "@checks" in config["initialize"]
+    assert "@supervised_loss" in compared
+    assert ("@kd_loss" in compared) == ("%train#kd" in config["train"]["handlers"])
 
 
 def test_inference_needs_nothing_but_monai() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -242,6 +243,21 @@ def test_what_cannot_be_used_is_refused(stream: Stream, tmp_path: Path) -> None:
     error = stream("--methods", "finetune", "--resume").err
     assert "stream" in error
     assert "another" in error
+
+
+@pytest.mark.slow
+def test_a_dry_run_times_every_kind_of_run_and_leaves_nothing(stream: Stream, tmp_path: Path) -> None:
+    wanted = ("--methods", "strict,joint", "--seeds", "0,1", "--dry-run")
+    outcome = stream(*wanted, "--time")
+    assert outcome.status == 0, outcome.err
+    *kinds, total = outcome.out.partition("in two steps.\n")[2].splitlines()
+    found = {line.partition(":")[0]: line for line in kinds if " x " in line}
+    assert found.keys() == {"base", "evaluate", "generator", "generate", "expert", "strict", "joint"}
+    assert found["evaluate"].startswith("evaluate: 3 x ")
+    assert "an iteration or image" in found["generate"]
+    assert re.search(r"estimated time on this machine: .* for 2 methods and 2 seeds", total)
+    assert not (tmp_path / "run").exists()
+    assert "goes with --dry-run" in stream("--time").error
 
 
 def test_bad_words_and_folders_of_something_else(stream: Stream, tmp_path: Path) -> None:

@@ -139,7 +139,8 @@ def test_a_stopped_cell_is_resumable(cell: Cell) -> None:
 
 
 def test_the_command_names_the_configs_in_their_order(cell: Cell, tmp_path: Path) -> None:
-    extras = {"train": ["extra.json"], "evaluate": ["more.json"]}
+    configs = cell.steps[0].configs[0].parent
+    extras = {"train": [str(configs / "extra.json")], "evaluate": [str(configs / "more.json")]}
     train, evaluate = (CellProcess(cell, tmp_path, {}, extras=extras).command(step) for step in cell.steps)
     assert train[1:4] == ["-m", "lap_monai", "run"]
     names = [Path(word).name for word in train[4 : train.index("--out")]]
@@ -147,6 +148,10 @@ def test_the_command_names_the_configs_in_their_order(cell: Cell, tmp_path: Path
     names = [Path(word).name for word in evaluate[4 : evaluate.index("--out")]]
     assert names == ["train.json", TABLE_SETTINGS, "supervised.json", CELL_SETTINGS, "evaluate.json", "more.json"]
     assert train[-2:] == ["--data", str(tmp_path)]
+    of_another_bundle = {"train": [str(tmp_path / "extra.json")]}
+    assert CellProcess(cell, tmp_path, {}, extras=of_another_bundle).command(cell.steps[0]) == [
+        word for word in train if not word.endswith("extra.json")
+    ]
 
 
 def test_several_processes_train_and_one_evaluates(cell: Cell, tmp_path: Path) -> None:

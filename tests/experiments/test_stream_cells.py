@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from stream_steps import make_files
 
+from lap_monai.checks import UserError
 from lap_monai.experiments.config_merge import merge_configs
 from lap_monai.experiments.step import EVALUATE
 from lap_monai.experiments.stream_cells import StreamCell, build_stream_cells, used_inputs
@@ -68,6 +70,14 @@ def test_step_0_is_one_run_that_methods_of_equal_configs_share(build: Any) -> No
     assert finetune.training(1).folder != mib.training(1).folder
     assert inputs(mib, 1)["previous_checkpoint"] == str(base.folder / "models" / "model.pt")
     assert inputs(mib, 2)["previous_checkpoint"] == str(mib.training(1).folder / "models" / "model.pt")
+
+
+def test_a_method_whose_step_0_has_another_head_is_refused(study: StreamStudy, tmp_path: Path) -> None:
+    files = make_files(tmp_path)
+    for name, base in (("ssul", ()), ("mib", study.methods["ssul"].base)):
+        method = replace(study.methods[name], base=base)
+        with pytest.raises(UserError, match=rf"method '{name}' has the head .* name the overlays of step 0"):
+            build_stream_cells(study, files, [method], [0])
 
 
 def test_methods_are_given_what_they_declare_and_no_more(build: Any) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from lap_monai.experiments.stream_study import load_stream_study
 from lap_monai.experiments.table_tracking import TableTracking
 from lap_monai.handlers.mlflow_outbox import MlflowOutbox
 
@@ -33,6 +34,13 @@ def test_cells_are_children_of_the_table(make_table: Any, tmp_path: Path, monkey
 def test_the_bundle_has_the_overlays_that_track(make_table: Any, tmp_path: Path) -> None:
     extras = TableTracking(make_table(), tmp_path, "sqlite:///nowhere.db").extras()
     assert all(Path(words[0]).is_file() for words in extras.values())
+
+
+def test_the_bundle_of_streams_has_them_too(tmp_path: Path, repository: Path) -> None:
+    study = load_stream_study(repository / "configs" / "studies" / "methods.yaml")
+    tracking = TableTracking(study, tmp_path, "sqlite:///nowhere.db", "stream")
+    assert tracking.outbox.run_name.startswith("stream-")
+    assert all(Path(words[0]).is_file() for words in tracking.extras().values())
 
 
 def test_a_server_that_is_away_stops_nothing(

@@ -129,6 +129,14 @@ def test_few_anchors_are_shared_by_the_classes_and_half_of_them_are_mispredicted
     assert torch.bincount(classes[all_wrong]).tolist() == [0, 10, 10, 2]
 
 
+def test_without_anchors_the_means_of_classes_in_images_are_contrasted():
+    embeddings, label = make_batch()
+    regions = points_of(embeddings, label)[-6:]
+    assert len({(channel, image) for _, channel, image in regions}) == 6, "two classes in three images"
+    found = CrossImageContrastLoss(0.5, anchors=0)(embeddings, label, torch.randn(3, 4, 8, 12))
+    assert found.item() == pytest.approx(by_loops(regions, regions, 0.5), rel=1e-5)
+
+
 def test_training_gathers_a_class_across_images():
     embeddings, label = make_batch()
     embeddings = torch.nn.Parameter(embeddings)

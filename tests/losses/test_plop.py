@@ -10,7 +10,7 @@ from step_images import NO_NEW, NO_OLD, STEP, STEPS, make_images
 from torch.nn import functional as F
 
 from lap_monai.losses import EntropyMedians, LocalPodLoss, PseudoLabelLoss, confident_labels, prediction_entropy
-from lap_monai.task_stream import Knowledge
+from lap_monai.task_stream import Knowledge, TaskStep
 
 # --- local POD -----------------------------------------------------------------------------------------------------
 
@@ -147,6 +147,21 @@ def test_pseudo_labels_equal_the_equations_as_loops(thresholds):
     logits, teacher, label = make_images()
     found = PseudoLabelLoss(STEP)(logits, label, teacher, torch.tensor(thresholds))
     assert found.item() == pytest.approx(plop_by_loops(logits, label, teacher, thresholds))
+
+
+def test_the_teachers_background_may_be_a_new_class_that_nobody_drew():
+    logits, teacher, label = make_images()
+    knowledge = torch.zeros(3, 5, dtype=torch.uint8)
+    knowledge[:, 4] = Knowledge.MASK
+    loss = PseudoLabelLoss(STEP)
+    q = logits.softmax(1)
+    background_or_3 = torch.stack([q[:, 0] + q[:, 3], q[:, 1], q[:, 2], q[:, 4]], dim=1).log()
+    label = torch.where(label == 3, 0, label)  # of which class 3 there is no drawing
+    drawn = torch.where(label == 4, 3, label)  # the same in the four classes left
+    merged = TaskStep(tuple("bcdf"), tuple("cd"), tuple("f"))
+    expected = PseudoLabelLoss(merged)(background_or_3, drawn, teacher, torch.ones(3)).item()
+    assert loss(logits, label, teacher, torch.ones(3), knowledge).item() == pytest.approx(expected)
+    assert loss(logits, label, teacher, torch.ones(3)).item() != pytest.approx(expected)
 
 
 def test_pseudo_labels_of_a_certain_teacher_are_the_teachers_classes():

@@ -151,6 +151,51 @@ def test_ignored_pixels_teach_nothing(loss):
 
 
 @pytest.mark.parametrize("loss", [ReplayDistillationLoss, SigmoidReplayDistillationLoss])
+def test_the_teacher_is_not_asked_about_pixels_that_carry_a_class(loss):
+    logits, teacher, label = make_images(STEP)
+    label[2] = 255
+    logits.requires_grad_()
+    drawn = (label != 0) & (label != 255)
+    value = loss(STEP)(logits, teacher, LABELLED, make_expert(), label=label)
+    value.backward()
+    assert drawn.any()
+    assert (logits.grad.abs().sum(1, keepdim=True) > 0).logical_xor(drawn).all()
+    as_if_ignored = loss(STEP)(logits, teacher, LABELLED, make_expert(), drawn * 255)
+    assert value.item() == pytest.approx(as_if_ignored.item())
+
+
+@pytest.mark.parametrize("loss", [ReplayDistillationLoss, SigmoidReplayDistillationLoss])
+@pytest.mark.parametrize("said", [Knowledge.ABSENT, Knowledge.MASK])
+def test_the_teacher_is_not_believed_against_the_labels(loss, said):
+    """Of a class that is known not to be there a teacher may say what it likes."""
+    logits, teacher, _ = make_images(STEP)
+    knowledge = torch.zeros(3, 5, dtype=torch.uint8)
+    knowledge[0, 2] = said
+    wild = teacher.clone()
+    wild[0, 2] += 7
+    expert = make_expert()
+    believed, found, wildly = (
+        loss(STEP)(logits, answers, LABELLED, expert, knowledge=known).item()
+        for answers, known in ((teacher, None), (teacher, knowledge), (wild, knowledge))
+    )
+    assert found == pytest.approx(wildly)
+    assert found != pytest.approx(believed)
+    sure = teacher.clone()
+    sure[0, 2] = -1e4
+    assert found == pytest.approx(loss(STEP)(logits, sure, LABELLED, expert).item())
+
+
+@pytest.mark.parametrize("loss", [ReplayDistillationLoss, SigmoidReplayDistillationLoss])
+def test_labels_that_say_nothing_change_nothing(loss):
+    logits, teacher, label = make_images(STEP)
+    knowledge = torch.zeros(3, 5, dtype=torch.uint8)
+    knowledge[:2, list(STEP.new_channels)] = Knowledge.MASK
+    expected = loss(STEP)(logits, teacher, LABELLED, make_expert()).item()
+    found = loss(STEP)(logits, teacher, LABELLED, make_expert(), None, torch.zeros_like(label), knowledge)
+    assert found.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("loss", [ReplayDistillationLoss, SigmoidReplayDistillationLoss])
 def test_gradients(loss):
     logits, teacher, _ = make_images(ONE_EACH)
     expert = make_expert(ONE_EACH)
