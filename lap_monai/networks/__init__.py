@@ -1,5 +1,6 @@
 """Networks and network parts: tensors in, tensors out."""
 
+from lap_monai.networks.checkpointing import checkpoint_blocks
 from lap_monai.networks.efficientnet_lite import EfficientNetLiteEncoder
 from lap_monai.networks.efficientnet_lite_unet import EfficientNetLiteUNet
 from lap_monai.networks.encoder_decoder import EncoderDecoder, encoder_channels, encoder_decoder, encoder_shapes
@@ -8,6 +9,7 @@ from lap_monai.networks.growing_head import classifier_axes, grow_classifier, mu
 from lap_monai.networks.incremental import IncrementalOutput, IncrementalSegmenter
 from lap_monai.networks.merged_teacher import MergedTeacher, load_merged_teacher
 from lap_monai.networks.multi_task import MultiTaskOutput, MultiTaskSegmenter
+from lap_monai.networks.patch_diffusion_unet import PatchDiffusionUNet
 from lap_monai.networks.prediction import MultiScalePredictor
 from lap_monai.networks.projection import MultiScaleProjectionHead
 from lap_monai.networks.reconstruction import ReconstructionHead
@@ -25,7 +27,9 @@ __all__ = [
     "MultiScaleProjectionHead",
     "MultiTaskOutput",
     "MultiTaskSegmenter",
+    "PatchDiffusionUNet",
     "ReconstructionHead",
+    "checkpoint_blocks",
     "classifier_axes",
     "encoder_channels",
     "encoder_decoder",

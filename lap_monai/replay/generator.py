@@ -113,15 +113,16 @@ def weights_sha256(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def check_frame_size(frame_size: Sequence[int], levels: int) -> None:
-    """Check that a U-Net of so many levels can halve the frame and double it again.
+def check_frame_size(frame_size: Sequence[int], levels: int, patch: int = 1) -> None:
+    """Check that a U-Net of so many levels, on patches of so many pixels, can halve the frame and double it again.
 
     Raises:
         UserError: naming the nearest sizes that it can.
     """
-    unit = 2 ** (levels - 1)
+    unit = patch * 2 ** (levels - 1)
     if any(edge < unit or edge % unit for edge in frame_size):
         near = [max(unit, round(edge / unit) * unit) for edge in frame_size]
         raise UserError(
-            f"frame_size {list(frame_size)}: a network of {levels} levels needs multiples of {unit}: {near}."
+            f"frame_size {list(frame_size)}: a network of {levels} levels on patches of {patch} needs multiples of "
+            f"{unit}: {near}."
         )

@@ -136,7 +136,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
         assert same(load(stopped / "ckpt_dir" / name), load(whole / "ckpt_dir" / name))
 
 
-@pytest.mark.parametrize("overlay", ["epsilon", "zero_snr"])
+@pytest.mark.parametrize("overlay", ["epsilon", "zero_snr", "patched"])
 def test_other_targets_and_schedules_train_and_draw(
     carry_out: Run, tiny_generator: dict[str, Any], tmp_path: Path, overlay: str
 ) -> None:
@@ -183,7 +183,7 @@ def test_a_set_is_drawn_continued_extended_and_verified(
     ("change", "said"),
     [
         ({"frame_size": [16, 16]}, "was trained with frame_size [16, 24], but this run uses [16, 16]"),
-        ({"frame_size": [15, 24]}, "a network of 2 levels needs multiples of 2: [16, 24]"),
+        ({"frame_size": [15, 24]}, "a network of 2 levels on patches of 1 needs multiples of 2: [16, 24]"),
         ({"steps": 21}, "steps=21: give 1 to 20"),
         ({"sampler": "dpm"}, "Unknown sampler 'dpm'"),
         ({"channels": [8, 24]}, "does not fit the configured model"),

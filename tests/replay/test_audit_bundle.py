@@ -42,6 +42,8 @@ class Site(NamedTuple):
         settings = {
             "dataset_dir": str(self.data),
             "cache_dir": str(self.folder / "cache"),
+            "layout": "cholecseg8k",
+            "label_space": SPACE.name,
             "split": str(self.split),
             "synthetic_dir": str(self.synthetic),
             "teacher_checkpoint": str(self.teacher),
