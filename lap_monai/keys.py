@@ -14,6 +14,7 @@ PHASE = "phase"  #: surgical phase: name or None in a row; its index or -1 in a 
 
 # Further entries of a sample or a batch.
 CLASSES = "classes"  #: multi-hot class vector, float `(C,)`
+AUGMENTATIONS = "augmentations"  #: of a batch: what was drawn for each frame and is still to be applied
 VIEW = "view"  #: second augmentation of the frame, `(3, H, W)`
 HAS_MASK = "has_mask"  #: whether the sample's mask may be used, bool
 SOFT_TARGETS = "soft_targets"  #: what earlier networks say about the frame, `uint8 (K, H, W)`; zeros if not asked

@@ -39,6 +39,7 @@ from lap_monai.data.step_files import StepData, read_step, step_of_plan, write_s
 
 if TYPE_CHECKING:
     from lap_monai.data.dataset import FrameDataset
+    from lap_monai.data.frame_batches import FrameBatches
     from lap_monai.data.frame_probe import is_black
     from lap_monai.data.phantom import write_phantom
     from lap_monai.data.replay_dataset import ReplayDataset
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
 # Imported on first use: torch, MONAI and scikit-image cost seconds, which commands that only look at files are spared.
 _ON_USE = {
+    "FrameBatches": "frame_batches",
     "FrameDataset": "dataset",
     "MixedBatchSampler": "sampler",
     "ReplayDataset": "replay_dataset",
@@ -78,6 +80,7 @@ __all__ = [
     "UNITS",
     "Budget",
     "Finding",
+    "FrameBatches",
     "FrameCache",
     "FrameDataset",
     "Layout",

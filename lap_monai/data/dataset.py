@@ -110,7 +110,7 @@ class FrameDataset(Dataset[Sample]):
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
         """Return sample `index`, or sample `(index, seed)`."""
         index, seed = key if isinstance(key, tuple) else (key, None)
-        sample = self._whole(range(len(self))[index])  # negative indices, and IndexError past the end
+        sample = self.whole(index)
         if self.transform is not None:
             if seed is not None and isinstance(self.transform, Randomizable):
                 self.transform.set_random_state(seed=seed)
@@ -118,6 +118,10 @@ class FrameDataset(Dataset[Sample]):
         sample[IMAGE] = _finished_image(sample[IMAGE])
         sample[LABEL] = _finished_label(sample[LABEL])
         return sample
+
+    def whole(self, index: int) -> Sample:
+        """Return sample `index` as its transform gets it: the whole frame, in bytes if the transform takes them."""
+        return self._whole(range(len(self))[index])  # negative indices, and IndexError past the end
 
     def _whole(self, index: int) -> Sample:
         position, row = int(self._positions[index]), self.rows[index]

@@ -45,7 +45,7 @@ class MixedBatchSampler(Sampler[list[tuple[int, int]]]):
     resumed run. With several processes each gets its own slice of the same global batch, all with equally many masked
     frames.
 
-    Example:
+    Examples:
         >>> sampler = MixedBatchSampler([0, 1], [2, 3, 4, 5], masked_per_batch=1, label_only_per_batch=2)
         >>> [len(batch) for batch in sampler]
         [3, 3]
@@ -138,8 +138,9 @@ class MixedBatchSampler(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         """Go through the current epoch and move on to the next."""
+        # Within a generator, so with the first batch: a loader with workers asks for two iterators and uses the second.
         epoch, self.epoch = self.epoch, self.epoch + 1
-        return self._batches(np.random.default_rng([self.seed, epoch]))
+        yield from self._batches(np.random.default_rng([self.seed, epoch]))
 
     def _batches(self, rng: np.random.Generator) -> Iterator[list[tuple[int, int]]]:
         sizes = Counter(self._groups[self.masked + self.label_only].tolist())

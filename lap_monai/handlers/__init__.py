@@ -16,6 +16,7 @@ from lap_monai.handlers.loss_terms import iteration_terms, loss_terms, record_te
 from lap_monai.handlers.memorisation_stop import MemorisationStop
 from lap_monai.handlers.mlflow_tracking import MLflowTracking
 from lap_monai.handlers.prepare_batch import PrepareMixedBatch
+from lap_monai.handlers.prepare_noise import PrepareNoise, PrepareVelocity
 from lap_monai.handlers.pretrained_encoder import PretrainedEncoder
 from lap_monai.handlers.previous_step import PreviousStep
 from lap_monai.handlers.process_group import leave_process_group
@@ -51,6 +52,8 @@ __all__ = [
     "MLflowTracking",
     "MemorisationStop",
     "PrepareMixedBatch",
+    "PrepareNoise",
+    "PrepareVelocity",
     "PretrainedEncoder",
     "PreviousStep",
     "PseudoLabels",

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
 
 class IterationSeed:
-    """Seed torch in every iteration from the run's seed, the iteration and the rank.
+    """Seed torch in every iteration from the run's seed and the iteration.
 
     What an iteration draws on the device (the noise and the times of a diffusion training) is then the same whether
-    or not the run was interrupted before, and differs between the ranks, which share the run's seed.
+    or not the run was interrupted before, and on every rank: `PrepareNoise` gives each rank rows of its own.
 
     Args:
         seed: of the run.
@@ -26,5 +25,5 @@ class IterationSeed:
         engine.add_event_handler(Events.ITERATION_STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
-        words = [self.seed, engine.state.iteration, idist.get_rank()]
+        words = [self.seed, engine.state.iteration]
         torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1)))

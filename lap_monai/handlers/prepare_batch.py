@@ -8,14 +8,16 @@ import torch
 from monai.engines.utils import PrepareBatch
 from torch import Tensor
 
-from lap_monai.keys import HAS_MASK, IMAGE, LABEL, VIEW
+from lap_monai.keys import AUGMENTATIONS, HAS_MASK, IMAGE, LABEL, VIEW
+from lap_monai.transforms import augment_images, augment_labels
 
 
 class PrepareMixedBatch(PrepareBatch):
     """A trainer's `prepare_batch` for batches whose masked frames come first (as `MixedBatchSampler` orders them).
 
     The labels of the masked frames are the targets, and the network is told how many leading images to decode. Second
-    views (`lap_monai.data.TwoViews`) go to the network beside the images.
+    views (`lap_monai.data.TwoViews`) go to the network beside the images. Whole frames that bring their augmentations
+    along (`lap_monai.data.FrameBatches`) are augmented here, on the device.
     """
 
     def __call__(
@@ -42,4 +44,9 @@ class PrepareMixedBatch(PrepareBatch):
         options: dict[str, Any] = {"decode": decode}
         if VIEW in batchdata:
             options[VIEW] = moved(batchdata[VIEW])
-        return moved(batchdata[IMAGE]), moved(batchdata[LABEL][:decode]), (), options
+        images, labels = moved(batchdata[IMAGE]), moved(batchdata[LABEL][:decode])
+        if AUGMENTATIONS in batchdata:
+            augmentations = batchdata[AUGMENTATIONS]
+            images = augment_images(images, augmentations)
+            labels = augment_labels(labels, augmentations[:decode]) if decode else labels
+        return images, labels, (), options

@@ -8,6 +8,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 from lap_monai.networks.encoder_decoder import encoder_decoder, encoder_shapes
 from lap_monai.networks.prediction import MultiScalePredictor
@@ -51,9 +52,13 @@ class MultiTaskSegmenter(nn.Module):
         predictor_dim: hidden width of BYOL's predictors; None for none.
         reconstruct: whether a `ReconstructionHead` sits on the deepest scale.
         log_variances: T, how many loss terms have a learned weight, see `UncertaintyWeightedLoss`.
+        portion: images whose activations are kept at once in training; None keeps all. Each portion is computed anew
+            in the backward pass, once the loss over all images has given its gradient: gradient caching (Gao et al.
+            2021, "Scaling deep contrastive learning batch size under memory limited setup"), a batch of any size in
+            the memory of a portion for one more forward pass. Same gradients, to rounding.
 
     Raises:
-        ValueError: if the encoder has fewer than `scales` scales.
+        ValueError: if the encoder has fewer than `scales` scales, or portions are asked of a network with batch norm.
         TypeError: if the backbone cannot be split.
     """
 
@@ -68,6 +73,7 @@ class MultiTaskSegmenter(nn.Module):
         predictor_dim: int | None = None,
         reconstruct: bool = False,
         log_variances: int = 0,
+        portion: int | None = None,
     ) -> None:
         super().__init__()
         shapes = encoder_shapes(backbone)
@@ -95,6 +101,12 @@ class MultiTaskSegmenter(nn.Module):
         self.scales = scales
         # Batch statistics tie the images of a batch together, so such an encoder must see all of them at once.
         self._needs_whole_batch = any(isinstance(module, _BatchNorm) for module in backbone.modules())
+        if portion is not None and (portion < 1 or self._needs_whole_batch):
+            raise ValueError(
+                f"MultiTaskSegmenter: expected a portion of at least 1 image and a network without batch norm, got "
+                f"{portion} and a {type(backbone).__name__}."
+            )
+        self.portion = portion
 
     def forward(self, image: Tensor, decode: int | None = None, view: Tensor | None = None) -> Tensor | MultiTaskOutput:
         """Segment; in training also embed and classify.
@@ -112,22 +124,18 @@ class MultiTaskSegmenter(nn.Module):
         return self._multi_task(image, image.shape[0] if decode is None else decode, view)
 
     def _multi_task(self, image: Tensor, decode: int, view: Tensor | None) -> MultiTaskOutput:
-        encode, run_decoder = encoder_decoder(self.backbone)
         count = len(image)
-        groups: list[Sequence[Tensor]]  # each group's feature maps, the decoded group first
         if self._needs_whole_batch:
-            features = encode(_joined(image, view))
-            groups = [features]
-            decodable = [feature[:decode] for feature in features]
+            groups = [self._group(_joined(image, view), decode)]
         else:
             # Two passes instead of a slice of every skip connection: slicing a full-resolution map costs a copy forward
             # and a zero-filled map backward.
-            parts = (image[:decode], _joined(image[decode:], view))
-            groups = [encode(part) for part in parts if len(part)]
-            decodable = list(groups[0])
-        logits = run_decoder(decodable) if decode else image.new_zeros((0, self.num_classes, *image.shape[2:]))
-        per_group = [self.heads["projection"](features[-self.scales :]) for features in groups]
-        every = self._finished(torch.cat(parts) for parts in zip(*per_group, strict=True))
+            decoded, others = image[:decode], _joined(image[decode:], view)
+            groups = [*self._portions(decoded, decode=True), *self._portions(others, decode=False)]
+        logits = _rejoined([group.logits for group in groups if group.logits is not None])
+        if logits is None:
+            logits = image.new_zeros((0, self.num_classes, *image.shape[2:]))
+        every = self._finished(torch.cat(parts) for parts in zip(*(group.embeddings for group in groups), strict=True))
         predicted = self.heads["predictor"](every) if "predictor" in self.heads else ()
         embeddings = _rows(every, slice(count))
         return MultiTaskOutput(
@@ -137,9 +145,32 @@ class MultiTaskSegmenter(nn.Module):
             view_embeddings=() if view is None else _rows(every, slice(count, None)),
             predictions=_rows(predicted, slice(count)),
             view_predictions=() if view is None else _rows(predicted, slice(count, None)),
-            reconstruction=self._reconstruct(groups, count),
+            reconstruction=self._reconstruct([group.deepest for group in groups], count),
             log_variances=self._log_variances(),
         )
+
+    def _portions(self, images: Tensor, decode: bool) -> list[_Group]:
+        """Pass a group of images through the network, at once or in portions that are computed again backward."""
+        if not len(images):
+            return []
+        if self.portion is None:
+            return [self._group(images, len(images) if decode else 0)]
+        return [
+            checkpoint(self._group, part, len(part) if decode else 0, use_reentrant=False)
+            for part in images.split(self.portion)
+        ]
+
+    def _group(self, images: Tensor, decode: int) -> _Group:
+        """Encode images, decode the first `decode` of them and project all."""
+        encode, run_decoder = encoder_decoder(self.backbone)
+        features = encode(images)
+        logits = None
+        if decode:
+            logits = run_decoder(
+                list(features) if decode == len(images) else [feature[:decode] for feature in features]
+            )
+        embeddings = self.heads["projection"](features[-self.scales :])
+        return _Group(logits, embeddings, features[-1] if "reconstruction" in self.heads else None)
 
     def _finished(self, embeddings: Iterable[Tensor]) -> Scales:
         if "standardize" not in self.heads:
@@ -153,10 +184,22 @@ class MultiTaskSegmenter(nn.Module):
         # A copy: a distributed training wants results of the forward pass, not the parameters themselves.
         return next(self.heads["log_variances"].parameters()).clone()
 
-    def _reconstruct(self, groups: list[Sequence[Tensor]], count: int) -> Tensor | None:
+    def _reconstruct(self, deepest: list[Tensor | None], count: int) -> Tensor | None:
         if "reconstruction" not in self.heads:
             return None
-        return self.heads["reconstruction"](torch.cat([features[-1] for features in groups])[:count])
+        return self.heads["reconstruction"](torch.cat([maps for maps in deepest if maps is not None])[:count])
+
+
+class _Group(NamedTuple):
+    """What a pass of some images leaves."""
+
+    logits: Tensor | None  # of those that were decoded
+    embeddings: Sequence[Tensor]  # one `(B, D)` tensor per scale
+    deepest: Tensor | None  # the deepest feature maps, where they are reconstructed from
+
+
+def _rejoined(parts: list[Tensor]) -> Tensor | None:
+    return None if not parts else parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _joined(image: Tensor, view: Tensor | None) -> Tensor:

@@ -135,11 +135,16 @@ def _recoloured(image: torch.Tensor, colour: ColourMatrix) -> torch.Tensor:
     return mixed.clamp_(0, 1).reshape(image.shape)
 
 
-def _blurred(image: torch.Tensor, size: int, sigma: float) -> torch.Tensor:
+def blur_weights(size: int, sigma: float) -> list[float]:
+    """Return the Gaussian kernel of `size` pixels, which adds up to 1."""
     weights = np.exp(-((np.arange(size) - size // 2) ** 2) / (2 * sigma**2))
-    weights /= weights.sum()
+    return (weights / weights.sum()).tolist()
+
+
+def _blurred(image: torch.Tensor, size: int, sigma: float) -> torch.Tensor:
+    weights = blur_weights(size, sigma)
     for axis in (1, 2):
-        image = _smoothed(image, weights.tolist(), axis)
+        image = _smoothed(image, weights, axis)
     return image
 
 

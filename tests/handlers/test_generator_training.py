@@ -8,10 +8,12 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedTrainer
+from monai.engines.utils import DiffusionPrepareBatch, VPredictionPrepareBatch
+from monai.networks.schedulers import DDPMScheduler
 from torch.utils.data import DataLoader
 
 from lap_monai.checks import UserError
-from lap_monai.handlers import EmaWeights, IterationSeed, StopOnNonFinite
+from lap_monai.handlers import EmaWeights, IterationSeed, PrepareNoise, PrepareVelocity, StopOnNonFinite
 
 
 def trainer_of(network: torch.nn.Module, handlers: list, steps: int = 6, broken_at: int | None = None):
@@ -119,7 +121,27 @@ def test_an_iteration_draws_the_same_whatever_came_before_it() -> None:
     assert len({*whole, *drawn(seed=4, iterations=6)}) == 12
 
 
-def test_ranks_draw_different_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = drawn(seed=3, iterations=4)
-    monkeypatch.setattr("lap_monai.handlers.iteration_seed.idist.get_rank", lambda: 1)
-    assert not set(first) & set(drawn(seed=3, iterations=4))
+@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("velocity", [True, False])
+def test_ranks_draw_their_rows_of_what_one_process_draws(
+    monkeypatch: pytest.MonkeyPatch, ranks: int, velocity: bool
+) -> None:
+    scheduler = DDPMScheduler(num_train_timesteps=50)
+    prepare = PrepareVelocity(scheduler, 50) if velocity else PrepareNoise(50)
+    stock = VPredictionPrepareBatch(scheduler, 50) if velocity else DiffusionPrepareBatch(50)
+    images = torch.rand(6, 3, 8, 8)
+
+    def prepared(by: DiffusionPrepareBatch, rows: torch.Tensor) -> list[torch.Tensor]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            given, target, _, options = by({"image": rows}, "cpu")
+        return [given, target, options["noise"], options["timesteps"]]
+
+    whole = prepared(prepare, images)
+    assert all(map(torch.equal, whole, prepared(stock, images)))
+    monkeypatch.setattr("lap_monai.handlers.prepare_noise.idist.get_world_size", lambda: ranks)
+    parts = []
+    for rank, rows in enumerate(images.chunk(ranks)):
+        monkeypatch.setattr("lap_monai.handlers.prepare_noise.idist.get_rank", lambda rank=rank: rank)
+        parts.append(prepared(prepare, rows))
+    assert all(torch.equal(torch.cat(tensors), all_rows) for *tensors, all_rows in zip(*parts, whole, strict=True))
