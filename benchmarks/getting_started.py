@@ -1,4 +1,4 @@
-"""How long a newcomer takes from an empty folder to an overlay of their own: docs/getting_started.md, command by command.
+"""How long a newcomer takes from an empty folder to an overlay of their own: docs/getting_started.md, block by block.
 
 Every `bash` block of the page is run as it stands, each from the top of a fresh folder with a copy of `bundles`.
 Reading is not counted, nor is `make setup`, which is a matter of the network.

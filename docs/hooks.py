@@ -1,9 +1,9 @@
 """What MkDocs needs to know of this repository: pages that lie outside docs/, and links between all of them.
 
-Pages are written to be read where they lie, in an editor or on a forge: README.md names docs/predict.md, a page of docs/ names
-../bundles/…/README.md. Each link is followed from the page's own place; it becomes a link of the site if the file is a page or
-a picture of it, and plain text if it is any other file of the repository. A link that leads nowhere stays as it is, and MkDocs
-refuses it.
+Pages are written to be read where they lie, in an editor or on a forge: README.md names docs/predict.md, a page of
+docs/ names a bundle's README. Each link is followed from the page's own place; it becomes a link of the site if the
+file is a page or a picture of it, and plain text if it is any other file of the repository. A link that leads nowhere
+stays as it is, and MkDocs refuses it.
 """
 
 from __future__ import annotations
