@@ -58,8 +58,17 @@ def write_json(path: str | Path, value: Any) -> Path:
 
 
 def read_json(path: str | Path) -> Any:
-    """Return what a JSON file holds."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Return what a JSON file holds.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if it is no JSON, no UTF-8, or nested so deep that Python cannot follow.
+    """
+    text = Path(path).read_text(encoding="utf-8")
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise json.JSONDecodeError("nested too deeply", text[:20], 0) from None
 
 
 def _plain(value: Any) -> Any:

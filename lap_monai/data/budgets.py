@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Sequence
@@ -114,7 +113,7 @@ def load_budget(path: str | Path) -> Budget:
         return Budget(**{**content, "ids": tuple(content["ids"])})
     except FileNotFoundError:
         raise UserError(f"budget file {str(path)!r} does not exist.") from None
-    except (json.JSONDecodeError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{str(path)!r} is no budget file: {error}.") from None
 
 

@@ -61,11 +61,14 @@ def scan(root: Path, phases_dir: Path | None = None) -> tuple[list[Row], list[Fi
 def _listed(root: Path) -> set[str]:
     """Names of the frames in `frames.json`, which a copy of the data set may have."""
     try:
-        return set(read_json(root / _MANIFEST))
+        names = set(read_json(root / _MANIFEST))
     except FileNotFoundError:
         return set()
     except (ValueError, TypeError) as error:
         raise UserError(f"{root / _MANIFEST} is no JSON object with an entry a frame: {error}.") from None
+    if not all(isinstance(name, str) for name in names):
+        raise UserError(f"{root / _MANIFEST} is no JSON object with an entry a frame; restore or delete it.")
+    return names
 
 
 def _row(split: str, video: int, frame: int, path: Path, mask: Path | None) -> Row:

@@ -10,7 +10,19 @@ from PIL import Image, UnidentifiedImageError
 
 from lap_monai.checks import UserError
 
-__all__ = ["DISPUTED", "Label", "label_files", "read_frame", "read_label", "read_mask", "resize_frame", "resize_mask"]
+__all__ = [
+    "DISPUTED",
+    "MOST_PIXELS",
+    "PICTURE_FORMATS",
+    "Label",
+    "label_files",
+    "read_frame",
+    "read_label",
+    "read_mask",
+    "require_size",
+    "resize_frame",
+    "resize_mask",
+]
 
 #: What a datalist row has as `label`: the file of a mask of raw values; or, where every structure has a file of its
 #: own, file → raw value of what is not 0 in it (none at all: a frame that shows no structure).
@@ -18,6 +30,12 @@ Label = str | Mapping[str, int]
 
 #: Raw value of a pixel that two files claim.
 DISPUTED = 255
+
+#: Formats that are tried; some of Pillow's others start programs (PostScript) or are no pictures.
+PICTURE_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "TIFF", "GIF", "WEBP")
+
+#: Pixels beyond which a picture is an attack on memory and no frame.
+MOST_PIXELS = 2**26
 
 _WIDE_MODES = {"I", "I;16", "I;16B", "I;16L", "F"}  # PIL modes of more than 8 bits a channel
 
@@ -100,6 +118,16 @@ def resize_mask(mask: Image.Image, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(mask if mask.size == (width, height) else mask.resize((width, height), Image.Resampling.NEAREST))
 
 
+def require_size(image: Image.Image) -> None:
+    """Refuse a picture by its header, before anything is decoded, if it is too large to be a frame.
+
+    Raises:
+        ValueError: of more than 64 megapixels.
+    """
+    if image.width * image.height > MOST_PIXELS:
+        raise ValueError(f"{image.width}x{image.height} pixels are no frame")
+
+
 def _of_size(mask: Image.Image, size: tuple[int, int], path: str | Path) -> Image.Image:
     if mask.size != size:
         raise UserError(
@@ -111,14 +139,16 @@ def _of_size(mask: Image.Image, size: tuple[int, int], path: str | Path) -> Imag
 
 def _decode(path: str | Path, what: str) -> Image.Image:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=PICTURE_FORMATS) as image:
+            require_size(image)
             image.load()
     except FileNotFoundError:
         raise UserError(f"{what} {str(path)!r} does not exist; check the data folder, or drop its row.") from None
     except UnidentifiedImageError:
         raise UserError(f"{what} {str(path)!r} is damaged or no image file; copy it again, or drop its row.") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{what} {str(path)!r} cannot be decoded ({error}); copy it again, or drop its row.") from None
+    except Exception as error:  # for damaged data Pillow's decoders raise errors of many kinds
+        reason = str(error) or type(error).__name__
+        raise UserError(f"{what} {str(path)!r} cannot be decoded ({reason}); copy it again, or drop its row.") from None
     if image.mode in _WIDE_MODES:
         raise UserError(f"{what} {str(path)!r} has more than 8 bits a channel; convert it to 8 bits.")
     return image

@@ -79,6 +79,12 @@ def _phase(text: str) -> str | None:
     return _BY_SPELLING.get("".join(c for c in text.lower() if c.isalpha()))
 
 
+def _is_number(text: str) -> bool:
+    """Whether a text is a frame number: digits, of which no video has more than 12."""
+    digits = text.strip()
+    return digits.isascii() and digits.isdigit() and len(digits) <= 12
+
+
 def read_phase_file(path: str | Path) -> PhaseTable:
     """Read `videoXX-phase.txt`: a header line, then tab-separated `Frame` and `Phase`.
 
@@ -90,9 +96,9 @@ def read_phase_file(path: str | Path) -> PhaseTable:
     phases: list[int] = []
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         fields = line.split("\t") if "\t" in line else line.split(maxsplit=1)
-        if not fields or (number == 1 and not fields[0].strip().isdigit()):
+        if not fields or (number == 1 and not _is_number(fields[0])):
             continue
-        if len(fields) != 2 or not fields[0].strip().isdigit():
+        if len(fields) != 2 or not _is_number(fields[0]):
             raise UserError(f"{path}, line {number}: expected 'Frame<TAB>Phase', found {line[:60]!r}.")
         name = _phase(fields[1])
         if name is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +36,7 @@ def load_split(name_or_path: str | Path) -> Split:
         raise UserError(f"There is no split {str(name_or_path)!r}.{hint} The path of a JSON file works too.")
     try:
         content = read_json(path)
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise UserError(f"split file {str(path)!r} is not JSON: {error}.") from None
     if not isinstance(content, dict) or not all(_is_names(content.get(part)) for part in PARTS):
         raise UserError(f"split file {str(path)!r} must hold lists of video names called {', '.join(PARTS)}.")

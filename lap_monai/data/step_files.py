@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,7 +115,7 @@ def read_step(path: str | Path | None, root: str | Path = ".") -> StepData:
         raise UserError(f"step_datalist {str(path)!r} cannot be read ({error.strerror}); give a step's file.") from None
     except UserError as error:
         raise UserError(f"step_datalist {str(path)!r}: {error}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"step_datalist {str(path)!r} is no step of a stream ({type(error).__name__}: {error}); write it anew."
         ) from None

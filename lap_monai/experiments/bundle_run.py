@@ -65,6 +65,7 @@ def run_bundle(
         except Exception as error:
             _raise_user_error(error)
             _raise_damaged_frame(workflow, error)
+            _raise_lost_worker(error)
             if isinstance(cause := root_cause(error), OSError):
                 raise UserError(str(cause)) from error
             raise
@@ -141,6 +142,16 @@ def _raise_user_error(error: BaseException) -> None:
     raise UserError(text.strip()) from error
 
 
+def _raise_lost_worker(error: BaseException) -> None:
+    """A loader's worker that was killed, mostly by the system for want of memory, has left no error of its own."""
+    lost = next((link for link in _chain(error) if str(link).startswith("DataLoader worker")), None)
+    if lost is not None:
+        raise UserError(
+            f"{' '.join(str(lost).split()).rstrip('.')}; mostly memory ran out. Lower num_workers, then go on with "
+            "--resume."
+        ) from error
+
+
 def _describe(error: BaseException, config: Mapping[str, Any]) -> str:
     """What part of the config failed, and why, in one line."""
     cause = root_cause(error)
@@ -197,7 +208,8 @@ def _user_errors_unlogged() -> Iterator[None]:
     def wanted(record: logging.LogRecord) -> bool:
         return record.levelno < logging.ERROR or not isinstance(sys.exc_info()[1], UserError)
 
-    handlers = list(logging.getLogger().handlers)
+    loggers = [logging.getLogger(), *logging.root.manager.loggerDict.values()]  # MONAI's have handlers of their own
+    handlers = {handler for logger in loggers if isinstance(logger, logging.Logger) for handler in logger.handlers}
     for handler in handlers:
         handler.addFilter(wanted)
     try:

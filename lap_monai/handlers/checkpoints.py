@@ -19,6 +19,7 @@ from lap_monai.checkpoints import (
     read_checkpoint,
     write_checkpoint,
 )
+from lap_monai.checks import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,9 @@ class LastCheckpoint:
 
     List it after the `ValidationHandler`, so that what the validation changed (the scheduler, the best score) is in it.
     Of a file to resume from, one with an optimizer, the one before is kept, in case the last one is damaged.
+
+    Weights that are not finite are never written; the training ends with a `UserError`, and the file is the epoch's
+    before.
 
     Args:
         path: file to write, `checkpoint.pt` by convention.
@@ -53,7 +57,10 @@ class LastCheckpoint:
     def __call__(self, engine: Engine) -> None:
         epoch = engine.state.epoch
         due = epoch % self.interval == 0 or epoch == engine.state.max_epochs
-        if not due or idist.get_rank() != 0:
+        if not due:
+            return
+        _require_finite(self.objects, engine.state.epoch)
+        if idist.get_rank() != 0:
             return
         # What lies there when a training writes for the first time is of another training.
         keep = "optimizer" in self.objects and epoch > self.interval
@@ -67,6 +74,8 @@ class BestCheckpoint:
 
     The best score is a state of its own: put this handler among the objects of `LastCheckpoint`, or a resumed training
     forgets it and overwrites a better network.
+
+    A network whose weights are not finite is never kept; the training ends with a `UserError`.
 
     Args:
         path: file to write, `model.pt` by convention.
@@ -93,6 +102,7 @@ class BestCheckpoint:
         score = float(engine.state.metrics[self.metric])
         # A first network is kept even where no class could be scored (NaN).
         if score > self.best or not self.path.is_file():
+            _require_finite(self.objects)
             self.best = max(self.best, score)
             if idist.get_rank() == 0:
                 write_checkpoint(self.path, self.objects, self.identity)
@@ -180,6 +190,19 @@ class ResumeCheckpoint(VerifiedCheckpointLoader):
         engine.state.max_epochs = wanted_epochs
         if wanted_epochs is not None and engine.state.epoch >= wanted_epochs:
             engine.terminate()
+
+
+def _require_finite(objects: Mapping[str, Stateful], epoch: int | None = None) -> None:
+    """Refuse networks with NaN or infinity in them: a loss was not finite, and no later epoch would mend that."""
+    for name, item in objects.items():
+        if isinstance(item, torch.nn.Module):
+            tensors = [tensor for tensor in item.state_dict().values() if tensor.is_floating_point()]
+            if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+                when = f" in epoch {epoch}" if epoch is not None else ""
+                raise UserError(
+                    f"The weights of {name!r} are no longer finite{when}, since a loss was not; they are not written. "
+                    "Look for damaged frames, or start anew with a lower learning_rate."
+                )
 
 
 def _with_engine(objects: Mapping[str, Stateful], engine: Engine) -> dict[str, Stateful]:

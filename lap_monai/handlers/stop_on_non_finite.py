@@ -49,6 +49,6 @@ class StopOnNonFinite:
         write_checkpoint(self.path, self.objects, self.identity)
         raise UserError(
             f"The loss is {float(loss.float().mean())} in iteration {engine.state.iteration}, epoch "
-            f"{engine.state.epoch}; {str(self.path)!r} holds the average of the weights before it. Lower learning_rate "
-            "and resume from the last checkpoint, or look for damaged frames."
+            f"{engine.state.epoch}; {str(self.path)!r} holds the average of the weights before it. Look for damaged "
+            "frames, or start anew with a lower learning_rate."
         )

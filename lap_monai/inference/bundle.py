@@ -96,12 +96,19 @@ class Bundle:
         if path.is_file():
             unpacked = tempfile.TemporaryDirectory(prefix="lap_monai_bundle_")
             path = _unpack(path, Path(unpacked.name))
-        if (path / _CONFIG).is_file():
-            config, root = _read_json(path / _CONFIG), path
-            metadata = _read_json(path / _METADATA)
-            space = _space_of(metadata, path)
-        else:
-            config, root, metadata, space = _of_run(path)
+        try:
+            if (path / _CONFIG).is_file():
+                config, root = _read_json(path / _CONFIG), path
+                metadata = _read_json(path / _METADATA)
+                space = _space_of(metadata, path)
+            else:
+                config, root, metadata, space = _of_run(path)
+            stride = _stride(metadata)
+        except (AttributeError, KeyError, TypeError) as error:  # of values of another kind than the form has
+            raise UserError(
+                f"Config or metadata of {str(path)!r} are not of MONAI's zoo form ({type(error).__name__}: {error}); "
+                "mend them."
+            ) from error
         _require_trust(config, path, safe)
         weights = path / _WEIGHTS
         if not weights.is_file():
@@ -112,7 +119,7 @@ class Bundle:
             name=str(metadata.get("name", path.name)),
             version=str(metadata.get("version", "")),
             label_space=space,
-            stride=_stride(metadata),
+            stride=stride,
             preprocessing=_preprocessing(config, root),
             _config=config,
             _unpacked=unpacked,
@@ -149,8 +156,12 @@ class Bundle:
     def _require_agreement(self) -> None:
         network = self.build_network()
         side = 2 * self.stride
-        with torch.inference_mode():
-            channels = network(torch.zeros(1, 3, side, side)).shape[1]
+        try:
+            with torch.inference_mode():
+                channels = network(torch.zeros(1, 3, side, side)).shape[1]
+        except Exception as error:  # whatever a network makes of frames that it is not for
+            text = " ".join(str(error).split())[:200]
+            raise UserError(f"The network of {str(self.root)!r} does not take RGB frames: {text}; mend it.") from error
         if channels != self.label_space.num_classes:
             raise UserError(
                 f"The network of {str(self.root)!r} has {channels} classes, but its label space "
@@ -169,9 +180,9 @@ def _unpack(archive: Path, folder: Path) -> Path:
             if sum(member.file_size for member in packed.infolist()) > _MOST_BYTES:
                 raise UserError(f"{str(archive)!r} would unpack to more than {_MOST_BYTES >> 30} GiB; it is no bundle.")
             packed.extractall(folder)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
+    except UserError:
+        raise
+    except Exception as error:  # damage ends in errors of any kind, from the archive, its codec or a name in it
         raise UserError(f"{str(archive)!r} is damaged or no zip archive ({error}); pack the bundle again.") from error
     found = sorted(folder.glob(f"{_CONFIG}")) + sorted(folder.glob(f"*/{_CONFIG}"))
     if len(found) != 1:
@@ -256,11 +267,17 @@ def _stride(metadata: Mapping[str, Any]) -> int:
     """The `n` factor of the network's spatial shape, such as 32 of `"32*n"`."""
     shape = _output(metadata, "inputs").get("spatial_shape", [])
     factors = [side.split("*")[0] for side in shape if isinstance(side, str) and "*" in side]
-    return max((int(factor) for factor in factors if factor.isdecimal()), default=32)
+    return max((int(factor) for factor in factors if factor.isdecimal() and 0 < int(factor[:4]) < 1000), default=32)
 
 
 def _preprocessing(config: Mapping[str, Any], root: Path) -> Preprocessing:
-    return Preprocessing.of_transforms(_parse(config, "preprocessing", root).transforms, str(root / _CONFIG))
+    try:
+        return Preprocessing.of_transforms(_parse(config, "preprocessing", root).transforms, str(root / _CONFIG))
+    except (AttributeError, TypeError) as error:
+        raise UserError(
+            f"preprocessing in {str(root / _CONFIG)!r} is no Compose of transforms with their sizes and ranges "
+            f"({error}); mend it."
+        ) from error
 
 
 def _require_trust(config: Mapping[str, Any], path: Path, safe: bool) -> None:

@@ -16,6 +16,7 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, MPEGTransferSyntaxes
 
 from lap_monai.checks import UserError
+from lap_monai.data.image_files import MOST_PIXELS
 
 #: Photometric interpretations that frames may have once decoded.
 _PHOTOMETRIC = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
@@ -53,6 +54,15 @@ class DicomFile:
             UserError: without the file's name, if the file is damaged or its frames are of a kind that is not read.
         """
         header, pixels = _read(path)
+        try:
+            return cls._of_header(path, header, pixels)
+        except UserError:
+            raise
+        except (TypeError, ValueError, AttributeError, ArithmeticError) as error:  # of values of another kind
+            raise UserError(f"its header is damaged ({type(error).__name__}); copy the file again") from None
+
+    @classmethod
+    def _of_header(cls, path: Path, header: FileDataset, pixels: int | None) -> DicomFile:
         syntax = UID(header.file_meta.get("TransferSyntaxUID", ""))
         is_video = syntax in MPEGTransferSyntaxes
         _check_syntax(syntax)
@@ -149,6 +159,8 @@ def _check_pixels(header: FileDataset) -> None:
         raise UserError(f"it has {header.BitsStored} bits a channel; convert it to 8 bits")
     if not (header.get("Rows") and header.get("Columns")):
         raise UserError("it has no rows or columns; copy the file again")
+    if header.Rows * header.Columns > MOST_PIXELS:
+        raise UserError(f"its header promises frames of {header.Columns}x{header.Rows}, which none are; copy it again")
 
 
 def _check_length(header: FileDataset, syntax: UID, path: Path, offset: int) -> None:

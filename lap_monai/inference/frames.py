@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from lap_monai.checks import UserError
 from lap_monai.data import natural_key
+from lap_monai.data.image_files import PICTURE_FORMATS, require_size
 from lap_monai.inference.source import Failure, Item, Pixels, SourceFormat, register_source
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
@@ -100,7 +101,8 @@ def _names(files: list[str]) -> list[str]:
 
 def _read(path: Path) -> Pixels:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=PICTURE_FORMATS) as image:
+            require_size(image)
             # A stereo camera's MPO holds a second view; its first is the frame.
             pictures = getattr(image, "n_frames", 1)
             if pictures > 1 and image.format != "MPO":
@@ -110,6 +112,7 @@ def _read(path: Path) -> Pixels:
             return np.array(image.convert("RGB"))
     except UserError:
         raise
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "is no image" if isinstance(error, UnidentifiedImageError) else f"cannot be decoded: {error}"
+    except Exception as error:  # for damaged data Pillow's decoders raise errors of many kinds
+        why = str(error) or type(error).__name__
+        reason = "is no image" if isinstance(error, UnidentifiedImageError) else f"cannot be decoded: {why}"
         raise UserError(f"{reason.replace(str(path), path.name)}; copy it again") from None

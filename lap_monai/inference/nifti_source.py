@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import os
 import shutil
 import tempfile
@@ -21,6 +22,7 @@ import numpy as np
 
 from lap_monai.checks import UserError
 from lap_monai.data import natural_key
+from lap_monai.data.image_files import MOST_PIXELS
 from lap_monai.inference.frames import SUFFIXES as PICTURES
 from lap_monai.inference.nifti_layout import NiftiLayout, find_layout
 from lap_monai.inference.source import Failure, Item, Pixels, SourceFormat, register_source
@@ -154,6 +156,9 @@ def _load(file: Path) -> Any:
 
 
 def _layout_of(file: Path, image: Any) -> NiftiLayout:
+    if math.prod(map(int, image.shape[:2])) > MOST_PIXELS:
+        sides = "x".join(map(str, image.shape[:2]))
+        raise UserError(f"{str(file)!r} has a header that promises frames of {sides}, which none are; copy it again.")
     try:
         return find_layout(image.shape, coloured=image.get_data_dtype().names is not None)
     except UserError as error:
@@ -175,9 +180,14 @@ def _unpacked(file: Path) -> Iterator[tuple[Any, Any]]:
     if file.name.lower().endswith(".gz"):
         with tempfile.TemporaryDirectory(prefix="lap_monai_") as folder:
             plain = Path(folder, "unpacked.nii")
+            needed = _needed(image)
+            if needed > shutil.disk_usage(folder).free:
+                room = tempfile.gettempdir()
+                raise UserError(f"it unpacks to {needed / 2**30:.1f} GiB, for which {room!r} has no room.")
             try:
                 with gzip.open(file) as packed, plain.open("wb") as target:
-                    shutil.copyfileobj(packed, target, 1 << 20)
+                    while (left := needed - target.tell()) > 0 and (block := packed.read(min(left, 1 << 20))):
+                        target.write(block)
             except (EOFError, zlib.error, gzip.BadGzipFile):
                 raise UserError("its compressed data are truncated or damaged; copy the file again.") from None
             yield image, _proxy(plain)
@@ -185,9 +195,15 @@ def _unpacked(file: Path) -> Iterator[tuple[Any, Any]]:
         yield image, _proxy(file)
 
 
+def _needed(image: Any) -> int:
+    """Bytes that a plain file of this header has at least."""
+    data = image.dataobj
+    return int(data.offset) + data.dtype.itemsize * math.prod(map(int, data.shape))
+
+
 def _proxy(file: Path) -> Any:
-    data = _load(file).dataobj
-    needed = data.offset + data.dtype.itemsize * int(np.prod(data.shape, dtype=np.int64))
+    image = _load(file)
+    data, needed = image.dataobj, _needed(image)
     if file.stat().st_size < needed:
         raise UserError(f"it is truncated: {file.stat().st_size} of {needed} bytes; copy the file again.")
     return data

@@ -136,7 +136,8 @@ class SyntheticSet:
                 )
             images = [SyntheticImage(**entry) for entry in manifest["images"]]
             opened = cls(folder, manifest, images)
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+            opened._require_form()
+        except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, UserError):
                 raise
             raise UserError(
@@ -310,6 +311,18 @@ class SyntheticSet:
             return hashlib.sha256((self.folder / image.file).read_bytes()).hexdigest()
         except OSError:
             return ""
+
+    def _require_form(self) -> None:
+        """Raise a `ValueError` if the manifest's values are not what the rest of this class takes for granted."""
+        height, width = self.generator["frame_size"]
+        if not all(isinstance(side, int) and side > 0 for side in (height, width)):
+            raise ValueError(f"frame_size {height!r}, {width!r}")
+        if not isinstance(self.generator["sha256"], str) or not isinstance(self.audit, dict | None):
+            raise ValueError("the generator's sha256 is no text, or the audit no object")
+        for place, image in enumerate(self.images):
+            known = isinstance(image.scores, dict) and isinstance(image.dropped, list)
+            if not known or type(image.seed) is not int or not isinstance(image.sha256, str):
+                raise ValueError(f"entry {place} has values of another kind")
 
     def _check_files(self) -> None:
         path = self.folder / MANIFEST

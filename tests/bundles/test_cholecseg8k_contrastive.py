@@ -54,7 +54,7 @@ def history(root: Path) -> list[dict[str, Any]]:
 def test_training_leaves_a_plain_network_a_resumable_state_and_a_record(trained: Path, tiny: dict[str, Any]) -> None:
     left = {path.relative_to(trained).as_posix() for path in trained.rglob("*") if path.is_file()}
     records = {"eval/run.json", "eval/history.json", "eval/history.csv", "eval/budget.json"}
-    assert left == {"models/model.pt", "models/checkpoint.pt", *records}
+    assert left == {"models/model.pt", "models/checkpoint.pt", "models/previous_checkpoint.pt", *records}
     tiny_network(trained / "models" / "model.pt", tiny["backbone_def#features"])  # strict
     assert set(load(trained / "models" / "model.pt")) == {"model", "identity"}
     rows = history(trained)

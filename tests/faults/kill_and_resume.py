@@ -62,7 +62,26 @@ class Report:
         }
 
 
-def kill_and_resume(task: Task, place: Path, count: int, seed: int = 0, kills_per_run: int = KILLS_PER_RUN) -> Report:
+def run_whole(task: Task, place: Path) -> tuple[Path, Ended]:
+    """Run a task that nobody disturbs; return its folder and how it ended.
+
+    Raises:
+        AssertionError: if it does not end well.
+    """
+    folder = place / f"{task.name}_whole"
+    ended = task.start(folder)
+    assert ended.status == 0, _log(folder)
+    return folder, ended
+
+
+def kill_and_resume(
+    task: Task,
+    place: Path,
+    whole: tuple[Path, Ended],
+    count: int,
+    seed: int = 0,
+    kills_per_run: int = KILLS_PER_RUN,
+) -> Report:
     """Kill runs of a task `count` times in all, resume each to its end, and compare what they leave.
 
     Half of the moments are writes, just before which the process is killed; half are points in time. Both are drawn
@@ -71,6 +90,7 @@ def kill_and_resume(task: Task, place: Path, count: int, seed: int = 0, kills_pe
     Args:
         task: what to run.
         place: folder for the runs.
+        whole: what `run_whole` gave.
         count: kills.
         seed: of the moments; those before a write come again with it.
         kills_per_run: after so many a run may come to its end.
@@ -78,10 +98,8 @@ def kill_and_resume(task: Task, place: Path, count: int, seed: int = 0, kills_pe
     Raises:
         AssertionError: if a run that was killed does not end well when it is resumed.
     """
-    whole = place / f"{task.name}_whole"
-    undisturbed: Ended = task.start(whole)
-    assert undisturbed.status == 0, _log(whole)
-    expected = task.fingerprints(whole)
+    undisturbed = whole[1]
+    expected = task.fingerprints(whole[0])
     report = Report(task.name, files=len(expected))
     clock = time.monotonic()
     draw = random.Random(f"{seed} {task.name}")
@@ -135,7 +153,8 @@ def main() -> int:
         each = -(-args.count // len(chosen))
         reports = []
         for task in chosen:
-            reports.append(kill_and_resume(tasks[task], place, each, args.seed))
+            whole = run_whole(tasks[task], place)
+            reports.append(kill_and_resume(tasks[task], place, whole, each, args.seed))
             last = reports[-1].plain()
             print({key: value for key, value in last.items() if key != "moments"}, flush=True)
     different = [entry for report in reports for entry in report.different]

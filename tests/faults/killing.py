@@ -1,12 +1,14 @@
-"""Commands that are ended with `kill -9`, just before a chosen write or after a chosen time.
+"""Commands that are ended with `kill -9`, or whose disk fails, at a chosen write, read or time.
 
 A command runs in a fork of this process, which has imported everything and computed nothing, so that starting one costs
 milliseconds. The processes that `table` and `stream` start are forks as well. An audit hook counts what all of them are
-about to write below the run folder; the process that comes to the chosen write waits there for its end.
+about to write below the run folder; the process that comes to the chosen write waits there for its end. The same hook
+lets reading and writing fail as the system would: what a hook raises, the operation raises.
 """
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import re
@@ -27,6 +29,8 @@ from lap_monai.experiments.children import _end_with_parent
 #: Events of Python that change a folder, beside opening a file to write.
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate"}
 _TO_WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+_LISTINGS = {"os.listdir", "os.scandir"}
+_NETWORK = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"}
 _NUMBERS = struct.Struct("qqq")
 _TEXT = 400
 #: Seconds after which a command counts as hanging.
@@ -58,28 +62,81 @@ class Watch:
         """What the waiting process was about to do."""
         return bytes(self._memory[_NUMBERS.size :]).rstrip(b"\0").decode(errors="replace")
 
-    def listen(self, folder: Path) -> None:
-        """Count what this process and its forks write below `folder`, from now on and for good."""
+    def release(self) -> None:
+        """Let the process that waits, if it still can, go on."""
+        writes, wait_at, _ = _NUMBERS.unpack_from(self._memory)
+        _NUMBERS.pack_into(self._memory, 0, writes, wait_at, 0)
+
+    def _note(self, operation: str) -> None:
+        text = operation.encode()[:_TEXT]
+        self._memory[_NUMBERS.size :] = text + bytes(_TEXT - len(text))
+
+    def listen(self, folder: Path, fault: Fault | None = None) -> None:
+        """Count what this process and its forks write below `folder`, from now on and for good; let some of it fail.
+
+        The network is never there, and who reached for it is noted.
+        """
         below = str(folder)
 
         def heard(event: str, arguments: tuple[Any, ...]) -> None:
-            if event in _CHANGES or (event == "open" and isinstance(arguments[2], int) and arguments[2] & _TO_WRITE):
-                path = os.fsdecode(arguments[0]) if isinstance(arguments[0], (str, bytes, os.PathLike)) else ""
-                if path.startswith(below):
-                    self._step(f"{event} {os.path.relpath(path, below)}")
+            kind = _kind(event, arguments)
+            if not kind:
+                return
+            if kind == "network":
+                self._note(f"{event} {[part for part in arguments if isinstance(part, (str, bytes, int, tuple))]}")
+                raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
+            path = os.fsdecode(arguments[0]) if isinstance(arguments[0], (str, bytes, os.PathLike)) else ""
+            if kind == "write" and path.startswith(below):
+                self._step(f"{event} {os.path.relpath(path, below)}")
+            if fault is not None and fault.meets(kind, event, path, self):
+                raise OSError(fault.number, os.strerror(fault.number), path)
 
         sys.addaudithook(heard)
 
     def _step(self, operation: str) -> None:
         writes, wait_at, waiting = _NUMBERS.unpack_from(self._memory)
         writes += 1
-        if writes != wait_at or waiting:
+        if writes != wait_at or waiting:  # only one of several processes waits
             _NUMBERS.pack_into(self._memory, 0, writes, wait_at, waiting)
             return
-        text = re.sub(r"\.[0-9a-f]{8}\.", ".", operation).encode()[:_TEXT]  # without the random part of a name
-        self._memory[_NUMBERS.size : _NUMBERS.size + len(text)] = text
+        self._note(re.sub(r"\.[0-9a-f]{8}\.", ".", operation))  # without the random part of a name
         _NUMBERS.pack_into(self._memory, 0, writes, wait_at, os.getpid())
-        time.sleep(_PATIENCE)
+        while self.waiting:
+            time.sleep(0.002)
+
+
+def _kind(event: str, arguments: tuple[Any, ...]) -> str:
+    """Whether an event of Python writes, reads or lists something, or reaches for the network; empty for all others."""
+    if event in _NETWORK:  # a text is the address of a socket within this machine
+        return "" if isinstance(arguments[-1], (str, bytes)) and event == "socket.connect" else "network"
+    if event == "open":
+        return "write" if isinstance(arguments[2], int) and arguments[2] & _TO_WRITE else "read"
+    return "write" if event in _CHANGES else "list" if event in _LISTINGS else ""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What the system refuses.
+
+    Args:
+        number: of the error, as in `errno`.
+        folder: below which.
+        kind: `"write"` (a file that is opened to be written, a new folder: the disk is full), `"read"` or `"list"`.
+        first: the write of the command's from which on writes fail. Reads and listings fail whenever they are met.
+        name: part of the name of the file or folder; empty for all.
+    """
+
+    number: int
+    folder: Path
+    kind: str
+    first: int = 0
+    name: str = ""
+
+    def meets(self, kind: str, event: str, path: str, watch: Watch) -> bool:
+        """Whether an operation fails."""
+        if kind != self.kind or not path.startswith(str(self.folder)) or self.name not in path:
+            return False
+        return kind != "write" or (event in ("open", "os.mkdir") and watch.writes >= self.first)
 
 
 @dataclass(frozen=True)
@@ -90,7 +147,7 @@ class Moment:
         write: just before this write, from 1; 0 if `seconds` counts.
         seconds: after the start.
         victim: `"all"` processes at once, as when a machine goes down; the `"runner"` alone, whose processes the system
-            then tells to end; or the `"cell"`, one of them, alone.
+            then tells to end; the `"cell"`, one of them, alone; or a `"worker"` of a loader, which writes nothing.
     """
 
     write: int = 0
@@ -107,7 +164,8 @@ class Ended:
         status: of the exit; negative for a signal.
         writes: how many there were.
         seconds: how long it took.
-        operation: before which it was killed; empty if time decided.
+        operation: before which it was killed; empty if time decided. Of a command that was not killed, what it wanted
+            of the network; empty if it wanted nothing.
     """
 
     killed: bool
@@ -118,7 +176,11 @@ class Ended:
 
 
 def run(
-    words: Sequence[str], folder: Path, moment: Moment | None = None, environment: Mapping[str, str] | None = None
+    words: Sequence[str],
+    folder: Path,
+    moment: Moment | None = None,
+    fault: Fault | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Ended:
     """Run a command of `python -m lap_monai` in a fork and kill it when its moment comes.
 
@@ -126,13 +188,14 @@ def run(
         words: the command line.
         folder: whose writes count; its log is `<folder>.log`.
         moment: when to kill; None lets it end.
+        fault: what fails; None for nothing.
         environment: variables on top of this process's.
     """
     watch = Watch()
     watch.reset(moment.write if moment else 0)
     start = time.monotonic()
     with folder.with_name(f"{folder.name}.log").open("ab") as log:
-        process = Forked(words, {**os.environ, **(environment or {})}, log, lambda: watch.listen(folder))
+        process = Forked(words, {**os.environ, **(environment or {})}, log, lambda: watch.listen(folder, fault))
     killed = False
     while (status := process.poll()) is None:
         seconds = time.monotonic() - start
@@ -143,6 +206,7 @@ def run(
         if due and not killed:
             assert moment is not None
             killed = _strike(process.pid, watch.waiting, moment.victim)
+            watch.release()
         time.sleep(0.002)
     return Ended(killed, status, watch.writes, time.monotonic() - start, watch.operation)
 
@@ -150,6 +214,9 @@ def run(
 def _strike(root: int, waiting: int, victim: str) -> bool:
     """Kill; return whether there was anybody to be killed."""
     others = list(_descendants(root))
+    if victim == "worker":
+        _kill(others[:1])
+        return bool(others)
     if victim == "cell":
         if not others:
             if waiting:  # it is the runner itself that waits: there is no other to kill

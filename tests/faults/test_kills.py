@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from kill_and_resume import kill_and_resume
-from kill_tasks import Task, fingerprint, prepare
+from kill_tasks import Task, fingerprint
+
+Whole = Callable[[str], Any]
 
 TASKS = ("train", "table", "stream", "generate", "predict")
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("faults")
-
-
-@pytest.fixture(scope="module")
-def tasks(place: Path) -> dict[str, Task]:
-    return prepare(place, short=True)
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for processes in /proc")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks, and looks for processes in /proc")
 @pytest.mark.parametrize("name", TASKS)
 def test_a_command_that_is_killed_ends_as_if_nothing_had_been(
-    tasks: dict[str, Task], place: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    tasks: dict[str, Task], place: Path, whole: Whole, name: str
 ) -> None:
-    # A tiny run would be over before its first checkpoint.
-    monkeypatch.setattr("lap_monai.inference.run.CHECKPOINT_SECONDS", 0.0)
-    report = kill_and_resume(tasks[name], place, count=2, seed=1, kills_per_run=2)
+    report = kill_and_resume(tasks[name], place, whole(name), count=2, seed=1, kills_per_run=2)
     assert len(report.kills) >= 2
     assert report.files >= len(tasks[name].results)
     assert report.different == []

@@ -299,6 +299,29 @@ def test_the_checkpoint_of_another_training_is_no_previous_one(tmp_path: Path) -
         Training(tmp_path, scores, resume=True).run(2)
 
 
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path, epoch: int) -> None:
+    """A NaN in the midst of an epoch: the files are those of the epoch before, and a resumed training is whole."""
+    scores = [0.1, 0.2, 0.3, 0.4]
+    broken = Training(tmp_path / "broken", scores)
+
+    def spoil() -> None:
+        with torch.no_grad():
+            next(broken.net.parameters())[0] = float("nan")
+
+    broken.trainer.add_event_handler(Events.EPOCH_STARTED(once=epoch), spoil)
+    with pytest.raises(UserError, match=r"'model' are no longer finite.* or start anew with a lower"):
+        broken.run(4)
+    files = sorted(path.name for path in (tmp_path / "broken").glob("*.pt"))
+    if epoch == 1:
+        assert files == []
+        return
+    assert files == ["checkpoint.pt", "model.pt", "previous_checkpoint.pt"]
+    before = Training(tmp_path / "before", scores).run(epoch - 1)
+    again = Training(tmp_path / "broken", scores, resume=True).run(epoch - 1)
+    assert same(before.net, again.net)
+
+
 def test_resume_is_true_false_or_auto(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected resume to be true, false or 'auto', got 'yes'"):
         ResumeCheckpoint(tmp_path / "a.pt", {}, resume="yes")
