@@ -31,7 +31,7 @@ Label = str | Mapping[str, int]
 #: Raw value of a pixel that two files claim.
 DISPUTED = 255
 
-#: Formats that are tried (JPEG stands for MPO, too); some of Pillow's others start programs (PostScript) or are no pictures.
+#: Formats that are tried (MPO is one of JPEG); some of Pillow's others start programs (PostScript) or are no pictures.
 PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP")
 
 #: Pixels beyond which a picture is an attack on memory and no frame.
