@@ -124,6 +124,18 @@ def kill_and_resume(
     return report
 
 
+def _evidence(reports: list[Report], seed: int) -> dict[str, Any]:
+    return {
+        "kills": sum(len(report.kills) for report in reports),
+        "bit_identical": not any(report.different for report in reports),
+        "seed": seed,
+        "tasks": [report.plain() for report in reports],
+        "versions": versions(),
+        "git": git_revision(),
+        "command": command_line(),
+    }
+
+
 def _moment(draw: random.Random, task: Task, writes_left: int, seconds_left: float) -> Moment:
     victim = draw.choice(task.victims)
     if draw.random() < 0.5:
@@ -157,19 +169,8 @@ def main() -> int:
             reports.append(kill_and_resume(tasks[task], place, whole, each, args.seed))
             last = reports[-1].plain()
             print({key: value for key, value in last.items() if key != "moments"}, flush=True)
+            write_json(args.out, _evidence(reports, args.seed))
     different = [entry for report in reports for entry in report.different]
-    write_json(
-        args.out,
-        {
-            "kills": sum(len(report.kills) for report in reports),
-            "bit_identical": not different,
-            "seed": args.seed,
-            "tasks": [report.plain() for report in reports],
-            "versions": versions(),
-            "git": git_revision(),
-            "command": command_line(),
-        },
-    )
     print(f"wrote {args.out}: {sum(len(report.kills) for report in reports)} kills, {len(different)} files differ")
     return 1 if different else 0
 

@@ -256,7 +256,7 @@ def _stream(place: Path, data: Path, short: bool) -> Task:
     write_json(place / "tiny_steps.json", steps)
     for name, content in (("two", stream), ("study", study)):
         (place / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    methods = "finetune" if short else "finetune,ddcl"
+    methods = "finetune" if short else "ddcl"
     synthetic = (
         () if short else ("run/shared/synthetic_*/set/images/*/*.png", "run/shared/synthetic_*/set/manifest.json")
     )

@@ -33,8 +33,8 @@ _LISTINGS = {"os.listdir", "os.scandir"}
 _NETWORK = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"}
 _NUMBERS = struct.Struct("qqq")
 _TEXT = 400
-#: Seconds after which a command counts as hanging.
-_PATIENCE = 600.0
+#: Seconds after which a command counts as hanging; a busy machine is not to be mistaken for that.
+_PATIENCE = 3600.0
 
 
 class Watch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shutil
 import socket
 import sys
 import time
@@ -47,7 +48,7 @@ def assert_resumed(task: Task, folder: Path, undisturbed: Path) -> None:
     assert task.fingerprints(folder) == task.fingerprints(undisturbed)
 
 
-@pytest.mark.parametrize("name", ["train", "table", "generate", "predict"])
+@pytest.mark.parametrize("name", ["train", "table", "generate", "predict", "stream"])
 def test_no_command_reaches_for_the_network(whole: Whole, name: str) -> None:
     """Sockets are blocked in all of these runs; nothing tried to use one. A table evaluates, too."""
     assert whole(name)[1].operation == ""
@@ -66,9 +67,7 @@ def test_a_command_that_reached_for_the_network_would_be_noticed(tmp_path: Path)
     assert "127.0.0.1" in watch.operation
 
 
-@pytest.mark.parametrize(
-    ("name", "share"), [("train", 0.3), ("train", 0.8), ("generate", 0.5), ("predict", 0.5), ("table", 0.5)]
-)
+@pytest.mark.parametrize(("name", "share"), [("train", 0.8), ("generate", 0.5), ("predict", 0.5)])
 def test_a_full_disk_ends_a_command_with_one_line_and_nothing_is_lost(
     tasks: dict[str, Task], whole: Whole, place: Path, name: str, share: float
 ) -> None:
@@ -76,19 +75,14 @@ def test_a_full_disk_ends_a_command_with_one_line_and_nothing_is_lost(
     folder = place / f"full_{name}_{share}"
     fault = Fault(errno.ENOSPC, folder, "write", first=int(share * ended.writes))
     assert tasks[name].start(folder, None, fault).status == 1
-    assert "No space left on device" in the_error(folder) or name == "table"
+    assert "No space left on device" in the_error(folder)
     hidden = [path for path in folder.rglob(".*") if path.suffix not in (".lock", ".csv") and path.is_file()]
     assert not hidden, "a half-written file was left"
     assert_resumed(tasks[name], folder, undisturbed)
 
 
 @pytest.mark.parametrize(
-    ("number", "kind", "part"),
-    [
-        (errno.EIO, "read", "_endo.png"),
-        (errno.EACCES, "read", "_watershed_mask.png"),
-        (errno.EACCES, "list", "video02"),
-    ],
+    ("number", "kind", "part"), [(errno.EIO, "read", "_endo.png"), (errno.EACCES, "list", "video02")]
 )
 def test_data_that_cannot_be_read_are_named(
     tasks: dict[str, Task], whole: Whole, place: Path, number: int, kind: str, part: str
@@ -113,14 +107,12 @@ def test_a_frame_that_cannot_be_read_costs_predict_that_frame_only(
     assert str(place) not in (folder / "results" / "frames.csv").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("damage", ["cut off", "a flipped bit", "empty"])
-def test_a_corrupted_checkpoint_costs_an_epoch(tasks: dict[str, Task], whole: Whole, place: Path, damage: str) -> None:
-    folder = place / f"corrupted_{damage.replace(' ', '_')}"
-    assert tasks["train"].start(folder).status == 0
+def test_a_corrupted_checkpoint_costs_an_epoch(tasks: dict[str, Task], whole: Whole, place: Path) -> None:
+    """What else may be wrong with a checkpoint, `tests/handlers/test_checkpoints.py` tries."""
+    folder = place / "corrupted"
+    shutil.copytree(whole("train")[0], folder)
     path = folder / "run" / "models" / "checkpoint.pt"
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes({"cut off": content[:-5000], "a flipped bit": content, "empty": b""}[damage])
+    path.write_bytes(path.read_bytes()[:-5000])
     assert_resumed(tasks["train"], folder, whole("train")[0])
     log = "\n".join(said(folder))
     assert "checkpoint.pt' is damaged" in log
@@ -129,7 +121,7 @@ def test_a_corrupted_checkpoint_costs_an_epoch(tasks: dict[str, Task], whole: Wh
 
 def test_a_loaders_worker_that_dies_ends_a_training_resumable(tasks: dict[str, Task], place: Path) -> None:
     def words(folder: Path) -> list[str]:
-        return [*tasks["train"].words(folder), "num_workers=1", "epochs=3"]
+        return [*tasks["train"].words(folder), "num_workers=1"]
 
     task = replace(tasks["train"], words=words)
     undisturbed, folder = place / "workers_whole", place / "workers"

@@ -1,4 +1,4 @@
-"""`kill -9` at two moments of every long command, in short: `make test-faults COUNT=50` does it at length."""
+"""`kill -9` at a moment or two of every long command; `make test-faults COUNT=50` does it at length."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ TASKS = ("train", "table", "stream", "generate", "predict")
 def test_a_command_that_is_killed_ends_as_if_nothing_had_been(
     tasks: dict[str, Task], place: Path, whole: Whole, name: str
 ) -> None:
-    report = kill_and_resume(tasks[name], place, whole(name), count=2, seed=1, kills_per_run=2)
-    assert len(report.kills) >= 2
+    count = 1 if name in ("table", "stream") else 2
+    report = kill_and_resume(tasks[name], place, whole(name), count, seed=1)
+    assert len(report.kills) >= count
     assert report.files >= len(tasks[name].results)
     assert report.different == []
 
