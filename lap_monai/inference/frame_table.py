@@ -68,15 +68,14 @@ class FrameTable:
         self._journal.replace(self._path)
 
     def _scores(self, prediction: Prediction) -> Iterator[str]:
-        if prediction.logits is None:
+        if prediction.logits is None or prediction.strongest is None:
             yield from [""] * (3 + 2 * len(self._classes))
             return
         count = len(self._classes)
         areas = np.bincount(prediction.labels.ravel(), minlength=256)[:count] / prediction.labels.size
         # The chosen class has probability 1 / sum(exp(logit - greatest)): no other is needed.
-        logits = prediction.logits.float()
-        top, chosen = logits.max(0)
-        confidence = 1 / (logits - top).exp_().sum(0)
+        top, chosen = prediction.strongest
+        confidence = 1 / (prediction.logits.float() - top).exp_().sum(0)
         sums = np.bincount(chosen.numpy().ravel(), confidence.numpy().ravel(), count)
         pixels = np.bincount(chosen.numpy().ravel(), minlength=count)
         yield "; ".join(name for name, area in zip(self._classes, areas, strict=True) if area >= PRESENT)

@@ -114,9 +114,10 @@ class Predictor:
 
     def finish(self, image: Pixels, logits: torch.Tensor, mirrored: torch.Tensor | None = None) -> Prediction:
         """Return the prediction of a frame from its logits: class ids at the frame's size."""
-        labels = logits.max(0).indices.to(torch.uint8)  # the same as argmax, in a fifth of the time on a CPU
+        values, classes = logits.max(0)  # the classes of argmax, in a fifth of its time on a CPU
+        labels = self.bundle.preprocessing.restore(classes.to(torch.uint8), image.shape[:2])
         doubt = None if mirrored is None else _entropy(logits, mirrored)
-        return Prediction(self.bundle.preprocessing.restore(labels, image.shape[:2]), logits, doubt)
+        return Prediction(labels, logits, doubt, strongest=(values, classes))
 
     def agreement(self, images: Sequence[Pixels]) -> float:
         """Return the share of pixels whose class is that of the bundle's own inference, over some frames."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from monai import transforms as mt
 from monai.utils import ensure_tuple
@@ -69,12 +70,19 @@ class Preprocessing:
 
     def __call__(self, image: Pixels) -> torch.Tensor:
         """Return what the network takes of a frame `(H, W, 3)` uint8: float32 `(3, h, w)`."""
-        pixels = torch.from_numpy(image).permute(2, 0, 1).float()
-        if self.size is not None and pixels.shape[1:] != self.size:
-            pixels = functional.interpolate(pixels[None], size=self.size, mode=self.mode)[0]
-        scaled = (pixels - self.low) / (self.high - self.low)
+        scaled = (self._resized(image) - self.low) / (self.high - self.low)
         scaled = scaled * (self.to_high - self.to_low) + self.to_low
         return scaled.clamp(self.to_low, self.to_high) if self.clip else scaled
+
+    def _resized(self, image: Pixels) -> torch.Tensor:
+        height, width, _ = image.shape
+        if self.mode == "area" and self.size is not None and (2 * self.size[0], 2 * self.size[1]) == (height, width):
+            return _halved(image)
+        # Some sources hand out views that must not be written to; PyTorch knows no such tensors.
+        pixels = torch.from_numpy(np.require(image, requirements="W")).permute(2, 0, 1).float()
+        if self.size is None or (height, width) == self.size:
+            return pixels
+        return functional.interpolate(pixels[None], size=self.size, mode=self.mode)[0]
 
     def restore(self, labels: torch.Tensor, size: tuple[int, int]) -> Pixels:
         """Return class ids `(h, w)` uint8 at the frame's `size` (H, W), each that of the nearest pixel.
@@ -84,6 +92,18 @@ class Preprocessing:
         if tuple(labels.shape) == tuple(size):
             return labels.numpy()
         return functional.interpolate(labels[None, None], size=tuple(size), mode="nearest")[0, 0].numpy()
+
+
+def _halved(image: Pixels) -> torch.Tensor:
+    """Return the means of 2 x 2 pixels, float32 `(3, H / 2, W / 2)`.
+
+    That is what `area` gives, to the bit, as sums of four bytes and their quarters are exact; in a tenth of the time.
+    Frames of 854x480 at the bundle's 427x240 come this way.
+    """
+    rows = np.add(image[0::2], image[1::2], dtype=np.uint16)
+    sums = np.empty((3, image.shape[0] // 2, image.shape[1] // 2), dtype=np.float32)
+    np.add(rows[:, 0::2].transpose(2, 0, 1), rows[:, 1::2].transpose(2, 0, 1), out=sums)
+    return torch.from_numpy(sums).mul_(0.25)
 
 
 def _is_plain(transform: mt.Resized) -> bool:

@@ -26,12 +26,14 @@ class Prediction:
         logits: `(C, h, w)` at the network's size, on the CPU; None in a frame that was passed over.
         uncertainty: `(h, w)` in [0, 1] at the network's size, normalised entropy under flips; None if not asked for.
         skipped: why the frame was passed over (`"black"`), or None.
+        strongest: the greatest logit of each pixel and its class id, both `(h, w)`, known wherever `logits` are.
     """
 
     labels: Pixels
     logits: torch.Tensor | None = None
     uncertainty: NDArray[np.float32] | None = None
     skipped: str | None = None
+    strongest: tuple[torch.Tensor, torch.Tensor] | None = None
 
     @cached_property
     def probabilities(self) -> NDArray[np.float32]:

@@ -1,5 +1,6 @@
 """Against the bundle's own MONAI transforms, to the bit."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -63,3 +64,14 @@ def test_values_are_scaled_after_the_resize_only():
     scale = ScaleIntensityRanged("image", 0, 255, 0, 1, clip=True)
     with pytest.raises(UserError, match="Resized"):
         Preprocessing.of_transforms([scale, Resized("image", (4, 4), mode="area")], "a.json")
+
+
+@pytest.mark.parametrize("size", [(64, 96), (37, 53), (32, 48)])
+def test_a_frame_that_must_not_be_written_to_is_read_without_a_word(size):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    expected = Preprocessing((32, 48))(image)
+    image.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(Preprocessing((32, 48))(image), expected)
+    assert image.max() > 1  # nor was it scaled in place
