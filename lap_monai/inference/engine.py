@@ -128,5 +128,7 @@ def _device(device: str | torch.device | None) -> torch.device:
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
+        if "Expected one of" in reason:  # two lines of names of other people's accelerators
+            reason = "no device is called so"
         raise UserError(f"The device {str(device)!r} cannot be used ({reason}); give --device cpu.") from error
     return found

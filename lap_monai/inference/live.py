@@ -90,7 +90,7 @@ def _require_loopback(where: str) -> None:
 
 def _open(where: str) -> InputContainer:
     if not where.isdecimal():
-        return open_container(where, f"The stream {where!r}", timeout=_PATIENCE)
+        return open_container(where, f"The stream {where!r}", "see that something sends it", timeout=_PATIENCE)
     interface, device = _DEVICES.get(sys.platform, _DEVICES["linux"])
     options: dict[str, Any] = {"format": interface}
-    return open_container(device.format(where), f"The capture device {where}", **options)
+    return open_container(device.format(where), f"The capture device {where}", "see that it is plugged in", **options)

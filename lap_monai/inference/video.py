@@ -94,18 +94,20 @@ def rgb(frame: VideoFrame) -> Any:
     )
 
 
-def open_container(where: str | BinaryIO, what: str, **options: Any) -> InputContainer:
+def open_container(
+    where: str | BinaryIO, what: str, remedy: str = "copy or record it again", **options: Any
+) -> InputContainer:
     """Open a container that holds a picture stream.
 
     Raises:
-        UserError: naming `what`, if PyAV is missing or there is no such stream.
+        UserError: naming `what` and `remedy`, if PyAV is missing or there is no such stream.
     """
     av = import_av()
     try:
         container = av.open(where, metadata_errors="replace", **options)
     except (av.error.FFmpegError, OSError) as error:
         reason = error.strerror or type(error).__name__
-        raise UserError(f"{what} cannot be opened ({reason}); copy or record it again.") from error
+        raise UserError(f"{what} cannot be opened ({reason}); {remedy}.") from error
     if not container.streams.video:
         container.close()
         raise UserError(f"{what} holds no pictures; name a file with a video stream.")

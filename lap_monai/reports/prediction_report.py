@@ -121,9 +121,9 @@ class _Timeline:
         return self._confidence / total if total else None
 
     def axis(self) -> list[tuple[float, str]]:
-        """Places and words of five marks: minutes and seconds where the source has times, frame numbers elsewhere."""
+        """Places and words of five marks, or one a frame: times where the source has any, frame numbers elsewhere."""
         marks = []
-        for part in (0, 0.25, 0.5, 0.75, 1):
+        for part in np.linspace(0, 1, min(5, max(self.count, 1))).tolist():
             if self._last_time is None:
                 text = str(round(part * max(self.count - 1, 0)))
             else:

@@ -49,3 +49,10 @@ def test_the_timeline_tells_when_a_structure_is_seen(tmp_path, count):
         assert min(full) == pytest.approx(480, abs=10)
         assert min(empty) == 0
     assert "failed; frames.csv says why" in page or count < 10
+
+
+@pytest.mark.parametrize(("count", "marks"), [(1, ["0"]), (4, ["0", "1", "2", "3"]), (9, ["0", "2", "4", "6", "8"])])
+def test_frames_without_times_are_numbered_each_once(tmp_path, count, marks):
+    frames = [row | {"time": ""} for row in rows(count, 0)]
+    page = write_prediction_report(tmp_path / "report.html", RECORD, frames, SPACE).read_text(encoding="utf-8")
+    assert re.findall(r'<text x="[\d.]+" y="12"[^>]*>(\d+)</text>', page) == marks
