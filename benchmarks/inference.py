@@ -5,6 +5,9 @@ threads. All contenders run in turn in one process, with their networks loaded b
 whoever loads slowly. The network is the bundle's 32-to-512 U-Net; without `--run` (a trained run folder) its weights
 are random, which changes no time.
 
+Beside the time by the clock stands the processors' time, which other work on the machine stretches far less. A
+contender that keeps both cores busy takes half of it by the clock.
+
 - `stock`: the bundle's `inference.json` as `python -m monai.bundle run` does it, window 256, overlap 0.25;
 - `MODE_ENGINE`: `lap_monai.inference.predict` for each engine, in the modes `window` and `frame`, with all that a run
   does once (threads, run.json, frames.csv), so more frames show it better;
@@ -12,15 +15,19 @@ are random, which changes no time.
 - `nnunet_like`, `nnunet_like_mirrored`: a peer, written plainly here after nnU-Net's inference: windows with half
   overlap weighed by a Gaussian, probabilities summed at the network's size, without and with mirroring;
 - `loop_like`: a peer, the per-image loop that segmentation_models.pytorch's examples show: read, resize, one eager pass
-  of a whole frame, argmax, resize, write.
+  of a whole frame, argmax, resize, write. Both with `--peers`.
 
 `labels_as_stock` is the share of pixels of the written label maps that equal those of `stock`. Goals: `stock` over
 `frame_openvino` at least 4, over `frame_openvino-int8` 10, over `student_openvino-int8` 20 and 15 frames a second.
 
-    python benchmarks/inference.py --run RUN --student RUN --out docs/evidence/inference.json
+    python benchmarks/inference.py --engines openvino openvino-int8 --out docs/evidence/inference.json
+    python benchmarks/inference.py --engines torch onnxruntime --out docs/evidence/inference_engines.json
+    python benchmarks/inference.py --engines openvino --peers --count 8 --out docs/evidence/inference_peers.json
 
-`--stream HOURS` measures memory instead: the best engine on the frames, repeated as one long stream. Goal: the resident
-memory of the last three quarters stays within 5 % of its median.
+`--stream HOURS` measures memory instead: the last of `--engines` with the student on a video of phantoms (or
+`--frames`), repeated as one stream until the time is up, every frame decoded, segmented and written as overlay video
+and label map. Goal: the resident memory of the last three quarters stays within 5 % of its median. How many frames that
+were depends on what else the machine did: no measure of speed.
 
     python benchmarks/inference.py --stream 1 --out docs/evidence/inference_memory.json
 """
@@ -40,17 +47,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import torch
 from _common import interleaved, machine, write_report
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.data.utils import compute_importance_map
 from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 
 from lap_monai.checkpoints import write_checkpoint
 from lap_monai.data.phantom import render_frame
 from lap_monai.experiments import merge_configs
-from lap_monai.files import write_json
+from lap_monai.files import read_json, write_json
 from lap_monai.inference import Bundle, Failure, Item, Options, Predictor, Source, exported_model, open_source, predict
 from lap_monai.keys import IMAGE
 from lap_monai.packaging import ExportFrames, export_bundle
@@ -85,10 +94,14 @@ def bundle_copy(folder: Path, overlay: str | None) -> Path:
 
 
 def opened(given: Path | None, folder: Path, overlay: str | None) -> Bundle:
-    """Open a trained run in a copy that may be written to, or random weights."""
+    """Open a trained run, in a copy that may be written to and at the bundle's own sizes, or random weights."""
     if given is None:
         return Bundle.open(bundle_copy(folder, overlay))
-    return Bundle.open(shutil.copytree(given, folder))
+    sizes = read_json(BUNDLE / "configs" / "inference.json")
+    shutil.copytree(given, folder)
+    for path in folder.glob("config_*.json"):
+        write_json(path, read_json(path) | {key: sizes[key] for key in ("frame_size", "window", "overlap")})
+    return Bundle.open(folder)
 
 
 def quantise(bundle: Bundle, frames: list[Path]) -> None:
@@ -183,6 +196,35 @@ def plain_loop(bundle: Bundle, frames: Path, out: Path, segment: Callable[[torch
     return run
 
 
+def arithmetic(teacher: Bundle, student: Bundle) -> dict[str, float]:
+    """Floating-point operations of a frame, and how many a core does in a second of matrix products."""
+    counts = {}
+    for name, bundle in (("frame", teacher), ("student", student), ("stock", teacher)):
+        predictor = Predictor(bundle, "window" if name == "stock" else "frame", "torch", "cpu")
+        with FlopCounterMode(display=False) as counter:
+            predictor.infer([torch.zeros(3, *(bundle.preprocessing.size or NATIVE[::-1]))])
+        counts[name] = counter.get_total_flops() / 1e9
+    matrix = torch.rand(1536, 1536)
+    taken: list[float] = []
+    for _ in range(5):
+        with_processor_time(lambda: matrix @ matrix, taken)()
+    return {
+        **{f"{name}_gflop": round(count, 2) for name, count in counts.items()},
+        "core_gflop_per_second": round(2 * 1536**3 / min(taken) / 1e9, 1),
+    }
+
+
+def with_processor_time(run: Pass, taken: list[float]) -> Pass:
+    """Wrap a pass so that it notes the seconds it takes of all processors."""
+
+    def timed() -> None:
+        start = time.process_time()
+        run()
+        taken.append(time.process_time() - start)
+
+    return timed
+
+
 # --- measurements ----------------------------------------------------------------------------------------------------
 
 
@@ -216,20 +258,29 @@ def compare(args: argparse.Namespace, root: Path) -> None:
         passes[f"student_{engine}"] = ours(
             Predictor(student, "frame", engine, "cpu"), frames, root / f"out_student_{engine}"
         )
-    passes["nnunet_like"] = nnunet_like(teacher, frames, root / "out_nnunet_like", mirror=False)
-    passes["nnunet_like_mirrored"] = nnunet_like(teacher, frames, root / "out_nnunet_like_mirrored", mirror=True)
-    passes["loop_like"] = loop_like(teacher, frames, root / "out_loop_like")
-    seconds = interleaved(passes, args.rounds)
+    if args.peers:
+        passes["nnunet_like"] = nnunet_like(teacher, frames, root / "out_nnunet_like", mirror=False)
+        passes["nnunet_like_mirrored"] = nnunet_like(teacher, frames, root / "out_nnunet_like_mirrored", mirror=True)
+        passes["loop_like"] = loop_like(teacher, frames, root / "out_loop_like")
+    processor: dict[str, list[float]] = {name: [] for name in passes}
+    seconds = interleaved(
+        {name: with_processor_time(run, processor[name]) for name, run in passes.items()}, args.rounds
+    )
     per_frame = {name: [value / len(files) for value in values] for name, values in seconds.items()}
+    spent = {name: statistics.median(values[1:]) / len(files) for name, values in processor.items()}
     settings = {
         "frames": len(files),
         "size": NATIVE if args.frames is None else None,
+        "arithmetic": arithmetic(teacher, student),
         "weights": "random" if args.run is None else teacher.weights_sha256,
         "student_weights": "random" if args.student is None else student.weights_sha256,
+        "processor_seconds": {name: round(value, 6) for name, value in spent.items()},
+        "stock_over_it_in_processor_time": {name: round(spent["stock"] / value, 3) for name, value in spent.items()},
         "fps": {name: round(1 / statistics.median(values), 2) for name, values in per_frame.items()},
         "labels_as_stock": {name: round(agreement(root / f"out_{name}", root / "out_stock"), 5) for name in passes},
     }
-    ratios = {f"{a}/{b}": {} for a in ("stock", "nnunet_like", "loop_like") for b in passes if "_like" not in b != a}
+    references = [name for name in passes if name == "stock" or "_like" in name]
+    ratios: dict[str, dict[str, Any]] = {f"{a}/{b}": {} for a in references for b in passes if b not in references}
     for name, goal in GOALS.items():
         if f"stock/{name}" in ratios:
             ratios[f"stock/{name}"] = {"goal": f"at least {goal}"}
@@ -237,30 +288,46 @@ def compare(args: argparse.Namespace, root: Path) -> None:
 
 
 class Repeated:
-    """A folder's frames over and over until the time is up, as one stream."""
+    """A source over and over until the time is up, as one video."""
 
-    kind, total, fps, fingerprint = "live", None, None, "stream"
+    kind, total, fingerprint = "video", None, "stream"
 
     def __init__(self, source: Source, seconds: float) -> None:
-        self._source, self._seconds = source, seconds
+        self._source, self._seconds, self.fps = source, seconds, source.fps or 25.0
 
     def items(self, start: int = 0) -> Iterator[Item | Failure]:
-        """Yield until the time is up; file names repeat, so that the disk does not fill."""
+        """Yield until the time is up; names repeat, so that the disk does not fill with label maps."""
         end = time.monotonic() + self._seconds
         index = start
-        while time.monotonic() < end:
+        while True:
             for item in self._source.items():
-                yield replace(item, index=index)
+                if time.monotonic() >= end:
+                    return
+                yield replace(item, index=index, time=None) if isinstance(item, Item) else replace(item, index=index)
                 index += 1
+
+
+def write_video(folder: Path, path: Path) -> Path:
+    """Write the frames of a folder as H.264."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height = NATIVE
+        stream.pix_fmt = "yuv420p"
+        for file in sorted(folder.iterdir()):
+            frame = av.VideoFrame.from_ndarray(np.array(Image.open(file)), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
 
 
 def watch_memory(args: argparse.Namespace, root: Path) -> None:
     """Sample the resident memory during a long stream and write the report."""
-    frames = args.frames or write_frames(root / "frames", args.count)
+    pictures = write_frames(root / "frames", args.count)
+    frames = args.frames or write_video(pictures, root / "clip.mp4")
     bundle = opened(args.student, root / "student", "inference_student.json")
     engine = args.engines[-1]
     if engine == "openvino-int8":
-        quantise(bundle, sorted(frames.iterdir()))
+        quantise(bundle, sorted(pictures.iterdir()))
     predictor = Predictor(bundle, "frame", engine, "cpu")
     megabytes: list[float] = []
     ended = threading.Event()
@@ -277,7 +344,7 @@ def watch_memory(args: argparse.Namespace, root: Path) -> None:
             Repeated(open_source(frames), args.stream * 3600),
             predictor,
             root / "out",
-            Options(["labels"], compare=False),
+            Options(["labels", "overlay"], compare=False),
         )
     finally:
         ended.set()
@@ -288,7 +355,7 @@ def watch_memory(args: argparse.Namespace, root: Path) -> None:
         "hours": args.stream,
         "frames": record["frames"],
         "engine": engine,
-        "fps": record["fps"],
+        "seconds": record["seconds"],
         "resident_megabytes": {"median": middle, "least": min(settled), "most": max(settled), "last": settled[-1]},
         "largest_deviation": max(max(settled) / middle - 1, 1 - min(settled) / middle),
         "goal": "at most 0.05 after the first quarter",
@@ -304,13 +371,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--run", type=Path, help="run folder of a trained network (default: random weights)")
     parser.add_argument("--student", type=Path, help="run folder of its student (default: random weights)")
-    parser.add_argument("--frames", type=Path, help="folder of PNG frames (default: phantoms)")
+    parser.add_argument("--frames", type=Path, help="folder of PNG frames; a video for --stream (default: phantoms)")
     parser.add_argument("--count", type=int, default=16, help="phantom frames (default: 16)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
         "--engines", nargs="+", default=["torch", "onnxruntime", "openvino", "openvino-int8"], metavar="NAME"
     )
+    parser.add_argument("--peers", action="store_true", help="measure the loops of other projects too")
     parser.add_argument("--stream", type=float, metavar="HOURS", help="measure memory over so long a stream instead")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
