@@ -23,7 +23,7 @@ demo: $(READY)  ## phantom data, train, evaluate, infer, report: runs/demo (minu
 
 demo-incremental: $(READY)  ## organs that arrive in two steps, replayed by synthetic frames: runs/demo_incremental
 	test -d runs/demo_incremental/phantom || $(BIN)/python -m lap_monai phantom runs/demo_incremental/phantom \
-		--layout dsad --videos 12 --frames 4 --size 256x144
+		--layout dsad --videos 24 --frames 4 --size 128x72
 	$(BIN)/python -m lap_monai stream configs/streams/phantom_demo.yaml --study configs/studies/demo_incremental.yaml \
 		--data runs/demo_incremental/phantom --out runs/demo_incremental/stream --jobs 2 --resume
 	@echo "look at    runs/demo_incremental/stream/report.html"
