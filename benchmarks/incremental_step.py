@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 from _common import interleaved, write_report
-from monai.engines import SupervisedTrainer
+from _engine import one_batch_trainer, step
 from monai.networks.nets import BasicUNet
 
 from lap_monai.handlers import CrossImageMemory, LossInjector, PseudoLabels, TeacherTargets, UnpackOutputs
@@ -68,29 +68,6 @@ def batch(count: int, size: int, cached: bool) -> dict[str, torch.Tensor]:
     return content
 
 
-def trainer(
-    network: torch.nn.Module, data: dict[str, torch.Tensor], device: torch.device, **options: object
-) -> SupervisedTrainer:
-    return SupervisedTrainer(
-        device=device,
-        max_epochs=1,
-        train_data_loader=[data],
-        network=network.to(device),
-        optimizer=torch.optim.AdamW(network.parameters(), lr=1e-4),
-        decollate=False,
-        amp=device.type == "cuda",
-        **options,
-    )
-
-
-def step(engine: SupervisedTrainer, device: torch.device) -> None:
-    """One iteration by the engine's own code, without the bookkeeping of a new run."""
-    engine.state.iteration = engine.state.epoch = 0
-    engine.run()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
 def ddcl(data: dict[str, torch.Tensor], features: tuple[int, ...], memory: int, device: torch.device) -> Callable:
     teacher, expert = (
         unet(1 + len(classes), features).to(device).eval().requires_grad_(False) for classes in (STEP.old, STEP.new)
@@ -99,7 +76,7 @@ def ddcl(data: dict[str, torch.Tensor], features: tuple[int, ...], memory: int, 
     classes = torch.arange(1, STEP.num_channels).repeat_interleave(memory)
     vectors = torch.nn.functional.normalize(torch.randn(len(classes), 256), dim=1)
     remembering.memory.remember(vectors.to(device), classes.to(device))
-    engine = trainer(
+    engine = one_batch_trainer(
         IncrementalSegmenter(unet(STEP.num_channels, features), embedding_dim=256),
         data,
         device,
@@ -115,7 +92,7 @@ def ddcl(data: dict[str, torch.Tensor], features: tuple[int, ...], memory: int, 
             LossInjector(
                 "kd",
                 ReplayDistillationLoss(STEP),
-                ["pred", "teacher_logits", "has_mask", "expert_logits", "teacher_ignore", "label", "knowledge"],
+                ["pred", "teacher_logits", "expert_logits", "teacher_ignore", "label", "knowledge"],
                 weight=5,
             ),
             LossInjector(
@@ -128,7 +105,7 @@ def ddcl(data: dict[str, torch.Tensor], features: tuple[int, ...], memory: int, 
 
 def finetune(data: dict[str, torch.Tensor], features: tuple[int, ...], device: torch.device) -> Callable:
     label = torch.where(data["label"] == 255, data["label"].flip(0), data["label"])
-    engine = trainer(
+    engine = one_batch_trainer(
         unet(STEP.num_channels, features),
         {"image": data["image"], "label": label},
         device,

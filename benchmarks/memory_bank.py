@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 from _common import machine, ratio
-from monai.engines import SupervisedTrainer
+from _engine import mixed_batch, one_batch_trainer, step
 from monai.networks.nets import BasicUNet
 
 from lap_monai.files import read_json, write_json
@@ -41,24 +41,16 @@ CONTENDERS = {"batch_200": (60, 140, 0), "batch_32": (10, 22, 0), "batch_32_memo
 def measure(name: str, steps: int) -> dict[str, float]:
     """Return seconds of a step (median) and what the steps add to the peak of this process, in MiB."""
     masked, label_only, memory = CONTENDERS[name]
-    count = masked + label_only
     torch.manual_seed(0)
-    data = {
-        "image": torch.rand(count, 3, *SIZE),
-        "label": torch.randint(CLASSES, (count, 1, *SIZE), dtype=torch.uint8),
-        "classes": torch.randint(2, (count // 4, CLASSES)).float().repeat(5, 1)[:count],  # groups of positives
-        "phase": torch.zeros(count, dtype=torch.long),
-        "has_mask": torch.arange(count) < masked,
-    }
+    data = mixed_batch(masked, label_only, SIZE, CLASSES)
     unet = BasicUNet(spatial_dims=2, in_channels=3, out_channels=CLASSES, features=FEATURES)
     network = MultiTaskSegmenter(unet, CLASSES)
     inputs = ["embeddings", "classes", "phase", *(["memory"] if memory else [])]
-    engine = SupervisedTrainer(
-        device=torch.device("cpu"),
-        max_epochs=1,
-        train_data_loader=[data],
-        network=network,
-        optimizer=torch.optim.AdamW(network.parameters(), lr=1e-4),
+    cpu = torch.device("cpu")
+    engine = one_batch_trainer(
+        network,
+        data,
+        cpu,
         loss_function=SegmentationLoss(),
         prepare_batch=PrepareMixedBatch(),
         train_handlers=[
@@ -67,14 +59,12 @@ def measure(name: str, steps: int) -> dict[str, float]:
             LossInjector("cls", MultiLabelLoss(), ["class_logits", "classes"], weight=0.01),
             *([CrossBatchMemory(memory)] if memory else []),
         ],
-        decollate=False,
     )
     before = _peak_mib()
     seconds = []
     for _ in range(steps + 1):
-        engine.state.iteration = engine.state.epoch = 0
         start = time.perf_counter()
-        engine.run()
+        step(engine, cpu)
         seconds.append(time.perf_counter() - start)
     return {"seconds": statistics.median(seconds[1:]), "mib": _peak_mib() - before}
 

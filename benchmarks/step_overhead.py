@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from _common import interleaved, write_report
-from monai.engines import SupervisedTrainer
+from _engine import mixed_batch, one_batch_trainer, step
 from monai.networks.nets import BasicUNet
 
 from lap_monai.handlers import LossInjector, PrepareMixedBatch, UnpackOutputs
@@ -35,55 +36,20 @@ def unet() -> BasicUNet:
     return BasicUNet(spatial_dims=2, in_channels=3, out_channels=CLASSES, features=FEATURES)
 
 
-def batch(masked: int, label_only: int, size: int) -> dict[str, torch.Tensor]:
-    count = masked + label_only
-    return {
-        "image": torch.rand(count, 3, size, size),
-        "label": torch.randint(CLASSES, (count, 1, size, size), dtype=torch.uint8),
-        "classes": torch.randint(2, (max(count // 4, 1), CLASSES)).float().repeat(5, 1)[:count],  # groups of positives
-        "phase": torch.zeros(count, dtype=torch.long),
-        "has_mask": torch.arange(count) < masked,
-    }
-
-
-def trainer(
-    network: torch.nn.Module, data: dict[str, torch.Tensor], device: torch.device, **kwargs
-) -> SupervisedTrainer:
-    return SupervisedTrainer(
-        device=device,
-        max_epochs=1,
-        train_data_loader=[data],
-        network=network.to(device),
-        optimizer=torch.optim.AdamW(network.parameters(), lr=1e-4),
-        loss_function=SegmentationLoss(),
-        decollate=False,
-        amp=device.type == "cuda",
-        **kwargs,
-    )
-
-
-def step(engine: SupervisedTrainer, device: torch.device) -> None:
-    """One iteration by the engine's own code, without the bookkeeping of a new run."""
-    engine.state.iteration = engine.state.epoch = 0
-    engine.run()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
 def steps(masked: int, label_only: int, size: int, device: torch.device) -> dict[str, Callable[[], None]]:
     """Return the three steps by name, all of the same make-up."""
-    data = batch(masked, label_only, size)
+    data = mixed_batch(masked, label_only, (size, size), CLASSES)
+    trainer = partial(one_batch_trainer, device=device, loss_function=SegmentationLoss())
     handlers = [
         UnpackOutputs(),
         LossInjector("dcl", ClassContrastiveLoss(), ["embeddings", "classes", "phase"], weight=0.1),
         LossInjector("cls", MultiLabelLoss(), ["class_logits", "classes"], weight=0.01),
     ]
-    multi_task = trainer(
-        MultiTaskSegmenter(unet(), CLASSES), data, device, prepare_batch=PrepareMixedBatch(), train_handlers=handlers
-    )
+    network = MultiTaskSegmenter(unet(), CLASSES)
+    multi_task = trainer(network, data, prepare_batch=PrepareMixedBatch(), train_handlers=handlers)
     first = {"image": data["image"][:masked], "label": data["label"][:masked]}
-    plain = trainer(unet(), first, device)
-    every = trainer(unet(), {"image": data["image"], "label": data["label"]}, device)
+    plain = trainer(unet(), first)
+    every = trainer(unet(), {"image": data["image"], "label": data["label"]})
     encode = encoder_decoder(plain.network).encode
     others = data["image"][masked:]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from monai.bundle import ConfigParser, download_large_files, verify_metadata
+from monai.bundle import ConfigParser
 
 from lap_monai.experiments import check_targets, merge_configs
 from lap_monai.label_space import get_label_space
@@ -154,13 +154,6 @@ def test_the_papers_recipe_is_the_default() -> None:
     assert ConfigParser(config).get_parsed_content("cls_weight") == pytest.approx(0.03 / 3)
 
 
-def test_metadata_fits_the_schema_of_the_model_zoo(repository: Path) -> None:
-    schema = repository / "tests" / "resources" / "meta_schema_20240725.json"
-    verify_metadata(
-        meta_file=str(CONFIGS / "metadata.json"), filepath=str(schema), hash_val="76e1add273836515d0bbb3bc71962474"
-    )
-
-
 @pytest.fixture(scope="module")
 def metadata() -> dict[str, Any]:
     return json.loads((CONFIGS / "metadata.json").read_text(encoding="utf-8"))
@@ -171,12 +164,6 @@ def pins(metadata: dict[str, Any]) -> dict[str, str]:
         name: metadata[f"{key}_version"] for key, name in (("monai", "monai"), ("pytorch", "torch"), ("numpy", "numpy"))
     }
     return own | metadata["required_packages_version"]
-
-
-def test_metadata_pins_what_the_repository_is_tested_with(metadata: dict[str, Any], repository: Path) -> None:
-    text = (repository / "constraints.txt").read_text(encoding="utf-8")
-    tested = dict(re.findall(r"^([\w-]+)==(\S+)$", text, re.MULTILINE))
-    assert pins(metadata) == {name: tested.get(name, "not in constraints.txt") for name in pins(metadata)}
 
 
 def test_metadata_pins_every_package_that_a_packed_bundle_imports(metadata: dict[str, Any]) -> None:
@@ -204,52 +191,17 @@ def test_metadata_speaks_of_the_classes_in_use(metadata: dict[str, Any]) -> None
     assert prediction["num_channels"] == space.num_classes == merged(["inference"])["num_classes"]
 
 
-def test_metadata_tells_what_changed_in_this_version(metadata: dict[str, Any]) -> None:
-    assert re.fullmatch(r"\d+\.\d+\.\d+", metadata["version"])
-    assert metadata["changelog"][metadata["version"]]
-    assert next(iter(metadata["changelog"])) == metadata["version"]
-
-
-def test_large_files_lists_nothing_to_download(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("monai.bundle.scripts.download_url", lambda *a, **k: pytest.fail("downloads"))
-    download_large_files(bundle_path=str(bundle))
-
-
 @pytest.fixture(scope="module")
 def readme() -> str:
     return (CONFIGS.parent / "docs" / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    "heading",
-    [
-        "# Model Overview",
-        "## Data",
-        "### Preprocessing",
-        "## Training configuration",
-        "### Input",
-        "### Output",
-        "## Performance",
-        "## MONAI Bundle Commands",
-        "# References",
-        "# License",
-    ],
-)
-def test_the_readme_has_the_headings_of_the_model_zoo(readme: str, heading: str) -> None:
-    assert f"\n{heading}\n" in f"\n{readme}"
-
-
-def test_the_readme_names_files_and_values_that_exist(readme: str) -> None:
-    for name in set(re.findall(r"configs/(\w+\.json)", readme)):
-        assert (CONFIGS / name).is_file(), name
-    for name in OVERLAYS:
-        assert f"`{name}.json`" in readme, name
-    known = {"bundle_root", "config_file", *merged(["train"]), *merged(["inference"])}
-    for command in re.findall(r"^(?:python|torchrun) .*monai\.bundle run .*$", readme, re.MULTILINE):
-        options = re.findall(r" --(\w+)", command.partition("monai.bundle run")[2])
-        assert set(options) <= known | {*merged(re.findall(r"configs/(\w+)\.json", command))}, command
+def test_the_readme_names_values_that_exist(readme: str) -> None:
+    known = {*merged(["train"]), *merged(["inference"])}
     table = readme.partition("| Config value |")[2].partition("\n\n")[0]
-    for value in re.findall(r"`([a-z_#]+)`", table):
+    values = re.findall(r"`([a-z_#]+)`", table)
+    assert len(values) > 10
+    for value in values:
         key = value.partition("#")[0]
         assert key in known or key in ("cholecseg8k_zhang", "max", "avg", "without_positive"), value
 

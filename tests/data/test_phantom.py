@@ -21,19 +21,7 @@ SPACE = get_label_space("cholecseg8k_13")
 ZHANG = get_label_space("cholecseg8k_zhang8")
 RAW = {SPACE.classes[index]: value for value, index in SPACE.values.items()}
 SIZE = (96, 64)
-ORGANS = (
-    "abdominal_wall",
-    "colon",
-    "inferior_mesenteric_artery",
-    "intestinal_veins",
-    "liver",
-    "pancreas",
-    "small_intestine",
-    "spleen",
-    "stomach",
-    "ureter",
-    "vesicular_glands",
-)
+ORGANS = get_label_space("dsad_11").classes[1:]
 
 
 def read(path: str | Path) -> np.ndarray:
