@@ -60,15 +60,6 @@ def tiny_inference(phantom: Path) -> dict[str, Any]:
     }
 
 
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> Iterator[None]:
-    """Compute with one thread, so that sums are added in one order in every process."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(autouse=True)
 def own_random_state() -> Iterator[None]:
     """Take back the determinism that every run of a bundle turns on."""

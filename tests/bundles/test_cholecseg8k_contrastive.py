@@ -13,6 +13,7 @@ import torch
 from monai.bundle import ConfigWorkflow
 from monai.inferers import sliding_window_inference
 from monai.networks.nets import BasicUNet
+from nested_states import differences
 from PIL import Image
 
 from lap_monai.data import read_layout
@@ -34,16 +35,6 @@ def tiny_network(weights: Path, features: list[int]) -> BasicUNet:
 
 def load(path: Path) -> Any:
     return torch.load(path, weights_only=True)
-
-
-def differences(a: Any, b: Any, name: str = "") -> list[str]:
-    """Where two nested states differ in any bit."""
-    if isinstance(a, dict) and isinstance(b, dict):
-        return [d for key in {*a, *b} for d in differences(a.get(key), b.get(key), f"{name}/{key}")]
-    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
-        return [d for i, pair in enumerate(zip(a, b, strict=True)) for d in differences(*pair, f"{name}/{i}")]
-    equal = torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
-    return [] if equal else [name]
 
 
 def history(root: Path) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow
+from nested_states import differences
 
 from lap_monai.experiments import find_user_error
 from lap_monai.files import read_json
@@ -33,16 +34,6 @@ def load(root: Path, name: str = "model.pt") -> dict[str, Any]:
 def terms(root: Path) -> set[str]:
     """The loss terms of a run's first epoch."""
     return TERMS & set(read_json(root / "eval" / "history.json")[0])
-
-
-def differences(a: Any, b: Any, name: str = "") -> list[str]:
-    """Where two nested states differ in any bit."""
-    if isinstance(a, dict) and isinstance(b, dict):
-        return [d for key in {*a, *b} for d in differences(a.get(key), b.get(key), f"{name}/{key}")]
-    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
-        return [d for i, pair in enumerate(zip(a, b, strict=True)) for d in differences(*pair, f"{name}/{i}")]
-    equal = torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
-    return [] if equal else [name]
 
 
 ONE_STAGE = {

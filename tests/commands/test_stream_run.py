@@ -1,4 +1,7 @@
-"""`python -m lap_monai stream`: two steps of a tiny phantom, from the data to results and report."""
+"""`python -m lap_monai stream`: two steps of a tiny phantom, from the data to results and report.
+
+A runner that is killed is a matter of `tests/faults`.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,6 @@ import io
 import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -191,35 +190,6 @@ def test_later_steps_do_without_the_frames_of_earlier_ones(stream: Stream, phant
     assert outcome.status == 0, outcome.err
     models = [of_step(run, "ddcl", 1) / "models" / "model.pt" for run in (kept, bare)]
     assert_same_network(*models)
-
-
-@pytest.mark.slow
-def test_a_runner_that_is_killed_is_gone_on_with(
-    stream: Stream, phantom: Path, repository: Path, tmp_path: Path
-) -> None:
-    """`kill -9` in the middle of step 1: what was done stays as it is, and the end is that of an undisturbed run."""
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert stream("--methods", "finetune", out=whole).status == 0
-    assert stream("--methods", "finetune", "--until", "0", out=killed).status == 0
-    shared = contents(killed / "shared")
-    stream_file, study = write_files(tmp_path, repository)
-    words = ["stream", stream_file, "--study", study, "--data", phantom, "--out", killed, "--methods", "finetune"]
-    command = [sys.executable, "-m", "lap_monai", *map(str, words), "--resume"]
-    process = subprocess.Popen(command, cwd=repository, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    state = of_step(killed, "finetune", 1) / "state_train.json"
-    deadline = time.monotonic() + 120
-    while not state.is_file() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert read_json(state)["status"] == "running"
-    outcome = stream("--methods", "finetune", "--resume", out=killed)
-    assert outcome.status == 0, outcome.err
-    assert (
-        contents(killed / "shared").items()
-        >= {name: content for name, content in shared.items() if not name.endswith("checkpoint.pt")}.items()
-    )
-    assert_same_network(*(of_step(run, "finetune", 1) / "models" / "model.pt" for run in (whole, killed)))
 
 
 @pytest.mark.slow
