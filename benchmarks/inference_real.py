@@ -2,11 +2,12 @@
 
 The first part scores the validation patients of the teacher's training (mode `frame`, at the network's size, pooled
 IoU; intervals resample patients): `teacher`, `student`, each also as `_int8` where `export --to openvino-int8` has left
-one beside the weights, and `teacher_window`, the bundle's sliding window. Differences are to the teacher, in points.
+one beside the weights, and `teacher_windows`: the same network in square windows of the frame's height with a quarter
+overlap, which is what the bundle's windows are to its frames. Differences are to the teacher, in points.
 
 The second part runs `predict` on each of `--inputs` with the student, quantised if it is, writing label maps and an
-overlay, with smoothing: failures, flicker before and after, agreement of mode `frame` with the bundle's inference for
-student and teacher, and the speed, which means something on a quiet machine only.
+overlay, with smoothing: failures, flicker before and after, agreement of the labels with the student's eager ones, that
+of the teacher's frames with its windows, and the speed, which means something on a quiet machine only.
 
     python -m lap_monai run bundles/cholecseg8k_contrastive/configs/{train,endoscapes,supervised}.json \\
         frame_size=[64,112] window=[64,112] budget=1.0 masked_per_batch=6 learning_rate=0.001 epochs=10 \\
@@ -24,6 +25,7 @@ student and teacher, and the speed, which means something on a quiet machine onl
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -49,11 +51,20 @@ def validation_frames(run: Path, bundle: Bundle, data: Path) -> FrameDataset:
     return FrameDataset(rows, cache, bundle.label_space, unknown_values=config["unknown_values"])
 
 
-def contenders(teacher: Bundle, student: Bundle) -> dict[str, Predictor]:
+def in_square_windows(run: Path, folder: Path) -> Bundle:
+    """Open a copy of a run whose windows are as wide as its frames are high."""
+    shutil.copytree(run, folder, ignore=shutil.ignore_patterns("checkpoint*"))
+    for path in folder.glob("config_*.json"):
+        config = read_json(path)
+        write_json(path, config | {"window": [config["frame_size"][0]] * 2})
+    return Bundle.open(folder)
+
+
+def contenders(teacher: Bundle, windows: Bundle, student: Bundle) -> dict[str, Predictor]:
     """Name → predictor."""
     found = {
         "teacher": Predictor(teacher),
-        "teacher_window": Predictor(teacher, "window"),
+        "teacher_windows": Predictor(windows, "window"),
         "student": Predictor(student),
     }
     for name, bundle in (("teacher", teacher), ("student", student)):
@@ -94,7 +105,7 @@ def accuracy(predictors: dict[str, Predictor], frames: FrameDataset) -> dict[str
     return report
 
 
-def prediction_run(path: Path, student: Bundle, teacher: Bundle) -> dict[str, Any]:
+def prediction_run(path: Path, student: Bundle, windows: Bundle) -> dict[str, Any]:
     """Run `predict` on one input and return what its record says."""
     engine = "openvino-int8" if exported_model(student, "openvino-int8") else "openvino"
     source = open_source(path)
@@ -107,7 +118,7 @@ def prediction_run(path: Path, student: Bundle, teacher: Bundle) -> dict[str, An
         "engine": engine,
         "size": [images[0].shape[1], images[0].shape[0]],
         **{key: record[key] for key in keys},
-        "teacher_agreement": round(Predictor(teacher, "frame", "torch", "cpu").agreement(images), 5),
+        "teacher_frames_as_windows": round(Predictor(windows, "frame", "torch", "cpu").agreement(images), 5),
     }
 
 
@@ -122,18 +133,23 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     teacher, student = Bundle.open(args.teacher), Bundle.open(args.student)
-    report = {
-        "settings": {
-            name: {
-                key: read_json(run / "run.json")["settings"][key]
-                for key in ("method", "budget", "frame_size", "window", "epochs", "seed")
-            }
-            for name, run in (("teacher", args.teacher), ("student", args.student))
-        },
-        "accuracy": accuracy(contenders(teacher, student), validation_frames(args.teacher, teacher, args.data)),
-        "runs": {f"{path.parent.name}/{path.name}": prediction_run(path, student, teacher) for path in args.inputs},
-        "machine": machine(),
-    }
+    with tempfile.TemporaryDirectory() as folder:
+        windows = in_square_windows(args.teacher, Path(folder, "windows"))
+        report = {
+            "settings": {
+                name: {
+                    key: read_json(run / "run.json")["settings"][key]
+                    for key in ("method", "budget", "frame_size", "window", "seed")
+                }
+                | {"epochs": len(read_json(run / "history.json"))}
+                for name, run in (("teacher", args.teacher), ("student", args.student))
+            },
+            "accuracy": accuracy(
+                contenders(teacher, windows, student), validation_frames(args.teacher, teacher, args.data)
+            ),
+            "runs": {f"{path.parent.name}/{path.name}": prediction_run(path, student, windows) for path in args.inputs},
+            "machine": machine(),
+        }
     write_json(args.out, report)
     for name, values in report["accuracy"].items():
         if isinstance(values, dict):

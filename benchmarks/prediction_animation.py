@@ -57,7 +57,7 @@ def main() -> None:
         quality=45,
         method=6,
     )
-    frames[FRAMES // 2].quantize(128).save(args.out / "prediction.png", optimize=True)
+    frames[FRAMES // 2].save(args.out / "prediction.png", optimize=True)
     for name in ("prediction.webp", "prediction.png"):
         print(f"{args.out / name}: {(args.out / name).stat().st_size // 1000} kB")
     print(f"{record['frames']}, flicker {record['flicker']}")
