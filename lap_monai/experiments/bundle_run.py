@@ -58,8 +58,9 @@ def run_bundle(
     workflow = _workflow(files, config, workflow_type)
     with _user_errors_unlogged():
         _prepare(workflow)
-        if config_copy is not None:
-            write_json(config_copy, config)
+    if config_copy is not None:
+        write_json(config_copy, config)
+    with _user_errors_unlogged():  # anew: what was built has brought handlers of its own
         try:
             workflow.run()
         except Exception as error:
