@@ -16,15 +16,20 @@ from monai.config import get_config_values
 from lap_monai.files import write_json
 
 
-def interleaved(contenders: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 1) -> dict[str, list[float]]:
+def interleaved(
+    contenders: Mapping[str, Callable[[], object]],
+    rounds: int,
+    warmup: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
     """Run the contenders in turn, `warmup + rounds` times, and return the seconds of the counted rounds by name."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for round_ in range(warmup + rounds):
         for name, run in contenders.items():
-            start = time.perf_counter()
+            start = clock()
             run()
             if round_ >= warmup:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return seconds
 
 

@@ -24,7 +24,7 @@ SMALLEST = {
     "dcl_loss": "--rounds 30",
     "step_overhead": "--masked 3 --label-only 7 --size 64 --rounds 3",
     "loading": "--frames 16 --rounds 3",
-    "training": "--networks 4-16 --steps 3 --rounds 3 --frames 16 --options-network 4-16",
+    "training": "--networks 4-16 --most-steps 3 --rounds 3 --frames 16 --options-network 4-16",
     "training_memory": "--size 64 64",
     "memory_bank": "--rounds 1 --steps 1",
     "incremental_step": "--images 4 --size 64 --features 8 16 32 64 128 8 --memory 100 --rounds 3",

@@ -1,7 +1,7 @@
 """Images a second in training: our bundle beside a zoo-style MONAI config and beside a loop that only trains.
 
-For each network (the five widths of a U-Net) and frames of `--size`, in turn in one process, on the same phantom, a
-round being an epoch of `--steps` steps without validation:
+For each network (widths of a U-Net) and frames of `--size`, in turn in one process, on the same phantom, a round being
+an epoch of so many steps (fewer for larger networks), without validation:
 
 - `zoo`: the config that model-zoo bundles have: `CacheDataset` (filled before the clock starts) of `LoadImaged`,
   `Resized`, …, stock random transforms, `SupervisedTrainer` with its usual handlers, metric and checkpoint;
@@ -17,6 +17,9 @@ Goals: `plain/ours` at least 0.95 (times, so the share of the limit's speed), `z
 small.
 
 `options` are those of torch: the time of the plain multi-task loop over that with the option, so more than 1 pays.
+
+`--cpu-time` counts the seconds of one thread on the processor, not those on the wall, for a machine with other work: no
+workers then, and what waits for the disk is not seen.
 
     python benchmarks/training.py --out docs/evidence/training.json
 """
@@ -35,6 +38,7 @@ from typing import Any
 
 import torch
 from _common import interleaved, machine, ratio
+from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 from monai.data import CacheDataset, DataLoader
 from monai.engines import SupervisedTrainer
@@ -69,13 +73,14 @@ from lap_monai.networks import MultiTaskSegmenter
 CONFIGS = Path(__file__).resolve().parents[1] / "bundles" / "cholecseg8k_contrastive" / "configs"
 SPACE = get_label_space("cholecseg8k_zhang8")
 KEYS, KEYS_OUT = ["image", "label"], ["pred", "label"]
-#: Widths of the U-Net, from what a microcontroller might run to the paper's.
+#: Widths of the U-Net, from one that hardly costs anything to the paper's, and the steps of an epoch in `steps`.
 NETWORKS = {
     "4-16": (4, 8, 8, 16, 16, 4),
     "8-128": (8, 16, 32, 64, 128, 8),
     "16-256": (16, 32, 64, 128, 256, 16),
     "32-512": (32, 64, 128, 256, 512, 32),
 }
+STEPS = {"4-16": 20, "8-128": 20, "16-256": 8, "32-512": 3}
 NATIVE = (854, 480)
 
 Epoch = Callable[[], None]
@@ -85,22 +90,27 @@ def unet(features: Sequence[int]) -> BasicUNet:
     return BasicUNet(spatial_dims=2, in_channels=3, out_channels=SPACE.num_classes, features=features)
 
 
+def clock(args: argparse.Namespace) -> Callable[[], float]:
+    return time.process_time if args.cpu_time else time.perf_counter
+
+
 class Watch:
     """How much of a trainer's time passes outside forward, backward and step."""
 
-    def __init__(self, trainer: SupervisedTrainer) -> None:
-        self.inside = self.total = self._start = self._epoch = 0.0
-        trainer.network.register_forward_pre_hook(lambda *_: setattr(self, "_start", time.perf_counter()))
+    def __init__(self, trainer: SupervisedTrainer, clock: Callable[[], float]) -> None:
+        self.inside = self.total = self._start = 0.0
+        self._clock = clock
+        trainer.network.register_forward_pre_hook(lambda *_: setattr(self, "_start", clock()))
         trainer.add_event_handler(IterationEvents.MODEL_COMPLETED, self._add)
 
     def _add(self) -> None:
-        self.inside += time.perf_counter() - self._start
+        self.inside += self._clock() - self._start
 
     def around(self, epoch: Epoch) -> Epoch:
         def run() -> None:
-            start = time.perf_counter()
+            start = self._clock()
             epoch()
-            self.total += time.perf_counter() - start
+            self.total += self._clock() - start
 
         return run
 
@@ -109,14 +119,15 @@ class Watch:
         return 1 - self.inside / self.total
 
 
-def one_more_epoch(trainer: SupervisedTrainer) -> None:
-    """By the engine's own code; a finished run goes on."""
-    if trainer.state.epoch:
-        trainer.state.max_epochs += 1
-    trainer.run()
+def epoch_of(trainer: SupervisedTrainer) -> Epoch:
+    """Train for an epoch by the engine's own code: a run that is interrupted after each, and goes on."""
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, trainer.interrupt)
+    return lambda: trainer.run()
 
 
-def our_trainer(overlays: Sequence[str], features: Sequence[int], root: Path, args: argparse.Namespace) -> Any:
+def our_trainer(
+    overlays: Sequence[str], features: Sequence[int], root: Path, args: argparse.Namespace
+) -> SupervisedTrainer:
     """The bundle's trainer, as `python -m monai.bundle run` makes it."""
     window = list(args.size)
     workflow = ConfigWorkflow(
@@ -128,7 +139,7 @@ def our_trainer(overlays: Sequence[str], features: Sequence[int], root: Path, ar
         cache_dir=str(args.data.parent / "cache"),
         frame_size=window,
         window=window,
-        epochs=1,
+        epochs=10**6,
         val_interval=10**6,
         steps_per_epoch=args.steps,
         num_workers=0,
@@ -219,7 +230,7 @@ def zoo_trainer(
     sampler = RandomSampler(data, num_samples=args.steps * args.masked)
     return SupervisedTrainer(
         device=torch.device("cpu"),
-        max_epochs=1,
+        max_epochs=10**6,
         train_data_loader=DataLoader(data, batch_size=args.masked, sampler=sampler, num_workers=workers),
         network=network,
         optimizer=optimizer,
@@ -236,22 +247,22 @@ def zoo_trainer(
 
 
 def compare(features: Sequence[int], zoo: CacheDataset, scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Measure all contenders with one network."""
+    """Measure all contenders with one network. The loops take as many steps as the epochs have."""
     contenders: dict[str, Epoch] = {}
     watches: dict[str, Watch] = {}
-    for workers, name in ((0, "zoo"), (2, "zoo_workers")):
+    for workers, name in ((0, "zoo"), *(() if args.cpu_time else ((2, "zoo_workers"),))):
         trainer = zoo_trainer(features, zoo, workers, scratch / name, args)
-        contenders[name] = lambda trainer=trainer: one_more_epoch(trainer)
+        contenders[name] = epoch_of(trainer)
     for prefix, overlays in (("", ["supervised"]), ("multi_", [])):
         for suffix, more in (("", []), ("_batched", ["batch_augmentation"])):
             name = f"{prefix}ours{suffix}"
             trainer = our_trainer([*overlays, *more], features, scratch / name, args)
-            watches[name] = Watch(trainer)
+            watches[name] = Watch(trainer, clock(args))
             if not suffix:
                 network = MultiTaskSegmenter(unet(features), SPACE.num_classes) if prefix else unet(features)
                 contenders[f"{prefix}plain"] = plain_loop(network, list(trainer.data_loader), args)
-            contenders[name] = watches[name].around(lambda trainer=trainer: one_more_epoch(trainer))
-    seconds = interleaved(contenders, args.rounds)
+            contenders[name] = watches[name].around(epoch_of(trainer))
+    seconds = interleaved(contenders, args.rounds, clock=clock(args))
     images = {name: args.steps * args.masked * (3 if name.startswith("multi") else 1) for name in seconds}
     pairs = {
         "plain/ours": ">= 0.95",
@@ -259,7 +270,7 @@ def compare(features: Sequence[int], zoo: CacheDataset, scratch: Path, args: arg
         "multi_plain/multi_ours": ">= 0.95",
         "multi_plain/multi_ours_batched": "",
         "zoo/ours": ">= 3 where the network is small",
-        "zoo_workers/ours": "",
+        **({} if args.cpu_time else {"zoo_workers/ours": ""}),
     }
     return {
         "images_per_second": {n: round(images[n] / statistics.median(times), 2) for n, times in seconds.items()},
@@ -284,7 +295,7 @@ def compare_options(args: argparse.Namespace) -> dict[str, Any]:
     for name, chosen in options.items():
         network = MultiTaskSegmenter(unet(features), SPACE.num_classes)
         loops[name] = plain_loop(network, batches, args, **chosen)
-    seconds = interleaved(loops, args.rounds)
+    seconds = interleaved(loops, args.rounds, clock=clock(args))
     return {
         "network": args.options_network,
         "ratios": {f"plain/{name}": ratio(seconds, f"plain/{name}") for name in options if name != "plain"},
@@ -296,25 +307,33 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--size", type=int, nargs=2, default=(72, 128), metavar=("H", "W"))
     parser.add_argument("--masked", type=int, default=6, help="masked images a step; multi-task has twice as many more")
-    parser.add_argument("--steps", type=int, default=4, help="of an epoch")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--most-steps", type=int, default=20, help="of an epoch")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cpu-time", action="store_true", help="processor's seconds of one thread")
     parser.add_argument("--frames", type=int, default=48, help="of the phantom")
     parser.add_argument("--options-network", choices=NETWORKS, default="8-128")
     parser.add_argument("--compile", action="store_true", help="measure torch.compile too; compiling takes minutes")
     parser.add_argument("--out", type=Path, default=Path("docs/evidence/training.json"))
     args = parser.parse_args()
+    args.threads = 1 if args.cpu_time else args.threads
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         args.data = write_phantom(scratch / "phantom", videos=4, frames=args.frames // 4, size=NATIVE)
         zoo = zoo_data(args)
-        networks = {n: compare(NETWORKS[n], zoo, scratch / n, args) for n in args.networks}
+        networks = {}
+        for name in args.networks:
+            args.steps = min(STEPS[name], args.most_steps)
+            networks[name] = {"steps": args.steps, **compare(NETWORKS[name], zoo, scratch / name, args)}
+        args.steps = min(STEPS[args.options_network], args.most_steps, 6)
         options = compare_options(args)
     report = {
         "networks": networks,
         "options": options,
-        "settings": {key: value for key, value in vars(args).items() if key not in ("out", "data", "networks")},
+        "settings": {
+            key: value for key, value in vars(args).items() if key not in ("out", "data", "networks", "steps")
+        },
         "load_average": os.getloadavg()[0],
         "machine": machine(),
     }
