@@ -300,10 +300,10 @@ def test_the_layout_of_ones_own_trains_and_is_evaluated(
         values = Image.open(mask).convert("L").point(lambda value: {22: 80, 31: 160}.get(value, 0))
         values.save(folder / f"{number}_mask.png")
 
-    trained = cli.train(overlays=[tmp_path / "my_hospital.json"], data=tmp_path / "ours")
-    assert trained.status == 0, trained.err
-    evaluated = cli.evaluate(overlays=[tmp_path / "my_hospital.json"], data=tmp_path / "ours")
-    assert evaluated.status == 0, evaluated.err
+    evaluate = ROOT / "bundles" / "cholecseg8k_contrastive" / "configs" / "evaluate.json"
+    for further in ([], [evaluate]):
+        outcome = cli.train(overlays=[tmp_path / "my_hospital.json", *further], data=tmp_path / "ours")
+        assert outcome.status == 0, outcome.err
     (row,) = json.loads((cli.out / "results.json").read_text())["rows"]
     assert set(row["iou"]) == {"background", "gallbladder", "tool"}
     assert set(json.loads(split)) == {"name", "origin", "train", "val", "test"}
