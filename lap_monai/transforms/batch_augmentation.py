@@ -23,7 +23,7 @@ def augment_images(images: Tensor, augmentations: Sequence[SurgicalAugmentation]
 
     Args:
         images: `(B, C, H, W)`, uint8 or float32 in [0, 1], on any device; channels last spares a copy.
-        augmentations: one for each image, all with the same crop.
+        augmentations: one for each image, as a `RandSurgicalAugmentd` draws them: of one crop, all or none recoloured.
 
     Returns:
         float32 `(B, C, *crop)` in [0, 1].
