@@ -26,7 +26,7 @@ from lap_monai.experiments.stream_study import Method, StreamStudy
 #: What the timed runs are cut down to: frames of each part, iterations, synthetic images.
 _FRAMES, _ITERATIONS, _IMAGES = 24, 3, 4
 
-#: Networks that are asked about each synthetic image before a training: teacher and expert.
+#: Networks that are asked about each frame before a training that has an expert: it and the teacher.
 _ASKED = 2
 
 
@@ -123,8 +123,9 @@ def _work(run: StreamStep, step: StepData, images: int) -> _Work:
     units = value("epochs") * (value("steps_per_epoch") or -(-len(step.train) // batch))
     if "val_interval" not in parser:
         return _Work(units)
-    asked = len(run.settings[TRAIN_SETTINGS].get("synthetic_sets", ())) * _ASKED * images
-    return _Work(units, value("epochs") // value("val_interval") * len(step.choosing) + asked)
+    told = run.settings[TRAIN_SETTINGS]
+    asked = len(step.train) + images * len(told.get("synthetic_sets", ())) if "expert_checkpoint" in told else 0
+    return _Work(units, value("epochs") // value("val_interval") * len(step.choosing) + _ASKED * asked)
 
 
 def _measure(run: StreamStep) -> _Cost:

@@ -45,10 +45,14 @@ class PseudoLabels:
                 label, teacher, teacher_channels(self.step), labelled=has_mask, knowledge=knowledge, **options
             )
         if expert is not None:
-            unlabelled = label[len(label) - len(expert) :]
-            none_labelled = torch.zeros(len(expert), dtype=torch.bool, device=label.device)
+            others = len(label) - len(expert)
             completed = complete_labels(
-                unlabelled, expert, (0, *self.step.new_channels), labelled=none_labelled, **options
+                label[others:],
+                expert,
+                (0, *self.step.new_channels),
+                labelled=has_mask[others:],
+                knowledge=knowledge[others:],
+                **options,
             )
-            label = torch.cat([label[: len(label) - len(expert)], completed])
+            label = torch.cat([label[:others], completed])
         state.pseudo_label = label

@@ -23,7 +23,7 @@ class TeacherTargets:
     |---|---|
     | `teacher_logits` | `(B, 1 + old, H, W)` |
     | `teacher_features` | the teacher's encoder maps, finest first, where `features` is true |
-    | `expert_logits` | `(U, 1 + new, H, W)` of the images without mask, the last U of the batch; None without expert |
+    | `expert_logits` | `(E, 1 + new, H, W)` of the last E images, about which the expert is asked; None without it |
     | `teacher_ignore` | `(B, 1, H, W)`, 255 where nothing is known; None if something is everywhere |
 
     Images whose answers the batch brings along (`SoftTargets`) are not put to the networks.
@@ -33,14 +33,23 @@ class TeacherTargets:
         expert: frozen network of this step's new classes alone; or None.
         features: whether to leave the encoder's maps too, for a teacher that `encoder_decoder` can split.
         sigmoid: whether the networks' channels are sigmoids of their own.
+        expert_on_real: whether the expert is asked about images with masks as well, of which a mask may show one class
+            and leave the others open.
     """
 
     def __init__(
-        self, teacher: nn.Module, expert: nn.Module | None = None, features: bool = False, sigmoid: bool = False
+        self,
+        teacher: nn.Module,
+        expert: nn.Module | None = None,
+        features: bool = False,
+        sigmoid: bool = False,
+        expert_on_real: bool = False,
     ) -> None:
         self.teacher, self.expert = teacher, expert
         self.features = features
         self.sigmoid = sigmoid
+        self.expert_on_real = expert_on_real
+        self._teacher_channels: int | None = None
 
     def attach(self, engine: Engine) -> None:
         """Ask after each forward pass of the trainer `engine`."""
@@ -50,14 +59,29 @@ class TeacherTargets:
     def __call__(self, engine: Engine) -> None:
         state: Any = engine.state
         image, has_mask = engine_values(engine, (IMAGE, HAS_MASK))
-        count = labelled_first(has_mask)
-        state.teacher_features, state.expert_logits, state.teacher_ignore = (), None, None
-        if SOFT_TARGETS in state.batch and count < len(image):
-            self._use_soft_targets(engine, image, count)
-            return
-        state.teacher_logits, state.teacher_features = self._ask_teacher(image)
-        if self.expert is not None:
-            state.expert_logits = self.expert(image[count:]) if count < len(image) else None
+        masked = labelled_first(has_mask)
+        told = self._at_hand(engine, image)
+        asked = len(image) - len(told)
+        logits, state.teacher_features = self._ask_teacher(image[:asked]) if asked else (None, ())
+        if logits is not None:
+            self._teacher_channels = logits.shape[1]
+        known = self._channels(image)
+        answers, ignore = unpack_soft_targets(told, self.sigmoid)
+        state.teacher_logits = _joined(logits, answers[:, :known])
+        state.teacher_ignore = _joined(ignore.new_zeros((asked, *ignore.shape[1:])), ignore) if len(told) else None
+        state.expert_logits = None
+        first = 0 if self.expert_on_real else masked
+        if self.expert is not None and first < len(image):
+            expert = self.expert(image[first:asked]) if first < asked else None
+            state.expert_logits = _joined(expert, answers[max(first - asked, 0) :, known:])
+
+    def _at_hand(self, engine: Engine, image: Tensor) -> Tensor:
+        """The answers `(U, K, H, W)` that the batch brings along, about its last U images; others have zeros."""
+        state: Any = engine.state
+        if SOFT_TARGETS not in state.batch:
+            return image.new_zeros((0, 2, 1, 1), dtype=torch.uint8)
+        (soft,) = engine_values(engine, (SOFT_TARGETS,))
+        return soft[len(soft) - labelled_first(soft.flatten(1).any(dim=1).flip(0)) :]
 
     def _ask_teacher(self, image: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         if not self.features:
@@ -66,21 +90,14 @@ class TeacherTargets:
         features = tuple(encode(image))
         return decode(list(features)), features
 
-    def _use_soft_targets(self, engine: Engine, image: Tensor, count: int) -> None:
-        state: Any = engine.state
-        (soft,) = engine_values(engine, (SOFT_TARGETS,))
-        logits, ignore = unpack_soft_targets(soft[count:], self.sigmoid)
-        if count:
-            answer = self.teacher(image[:count])
-            known = answer.shape[1]
-            state.teacher_logits = torch.cat([answer.to(logits.dtype), logits[:, :known]])
-        else:
-            known = logits.shape[1] if self.expert is None else _channels(self.teacher, image)
-            state.teacher_logits = logits[:, :known]
-        if self.expert is not None:
-            state.expert_logits = logits[:, known:]
-        state.teacher_ignore = torch.cat([ignore.new_zeros((count, *ignore.shape[1:])), ignore])
+    def _channels(self, image: Tensor) -> int:
+        if self._teacher_channels is None:
+            self._teacher_channels = int(self.teacher(image[:1]).shape[1])
+        return self._teacher_channels
 
 
-def _channels(network: nn.Module, image: Tensor) -> int:
-    return int(network(image[:1]).shape[1])
+def _joined(first: Tensor | None, second: Tensor) -> Tensor:
+    """Images that were asked about, then those with answers at hand."""
+    if first is None or not len(first):
+        return second
+    return torch.cat([first.to(second.dtype), second]) if len(second) else first

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lap_monai.keys import IGNORE_INDEX
-from lap_monai.losses.folding import check_teacher, fold_into_background, teacher_channels
+from lap_monai.losses.folding import check_teacher, fold_into_background
 from lap_monai.losses.pixel_scores import mean_over_images
 from lap_monai.losses.precision import full_precision
 from lap_monai.task_stream import Knowledge, TaskStep
@@ -16,17 +18,17 @@ _IMPOSSIBLE = -1e4  # a logit whose probability is 0, and that 0 can be multipli
 
 
 class ReplayDistillationLoss(nn.Module):
-    """Soft targets of the teacher and, on images without labels, of the expert for the new classes.
+    """Soft targets of the teacher and of the expert for the new classes.
 
     Our reading of Zhao et al. 2025 (the equations were not at hand), rows A4 and A5 of `docs/incremental_methods.md`.
     The teacher is the previous network, the expert one trained on this step's data alone.
 
-    - Images with labels: the labels speak for the new classes, so the student's background and new classes together are
-      the teacher's background, as in `UnbiasedDistillationLoss`. Nobody believes the teacher against the labels: a
-      pixel that carries a class does not count, and of the classes that are drawn elsewhere in the image, or known to
-      be absent, the teacher's share goes to what is left.
-    - Images without labels, the synthetic ones: what the teacher calls background, the expert divides into background
-      and new classes, `p(c) = teacher(background) * expert(c)`. Without an expert they are treated like the others.
+    - Where the expert was asked, it divides what the teacher calls background into background and new classes,
+      `p(c) = teacher(background) * expert(c)`.
+    - Elsewhere the student's background and new classes together are the teacher's background, as in
+      `UnbiasedDistillationLoss`.
+    - Nobody is believed against the labels: a pixel that carries a class does not count, and of the classes that are
+      drawn elsewhere in the image, or known to be absent, the share goes to what is left.
 
     Every image counts alike: mean over its pixels, then mean over the images, of the divergence of the student from
     that target.
@@ -47,7 +49,6 @@ class ReplayDistillationLoss(nn.Module):
         self,
         logits: Tensor,
         teacher_logits: Tensor,
-        labelled: Tensor,
         expert_logits: Tensor | None = None,
         ignore: Tensor | None = None,
         label: Tensor | None = None,
@@ -56,27 +57,24 @@ class ReplayDistillationLoss(nn.Module):
         """Return the loss, a scalar of at least 0.
 
         Args:
-            logits: the student's, `(B, C, H, W)` in the channels of the step; images with labels first.
+            logits: the student's, `(B, C, H, W)` in the channels of the step.
             teacher_logits: the previous network's, `(B, 1 + old, H, W)`.
-            labelled: bool `(B,)`: whether an image has labels.
-            expert_logits: the expert's for the U images without labels, `(U, 1 + new, H, W)`; None without expert.
+            expert_logits: the expert's about the last E of the images, `(E, 1 + new, H, W)`; None without expert.
             ignore: `(B, 1, H, W)`, 255 at pixels that do not count; None if all do.
             label: channel numbers `(B, 1, H, W)`, 255 in images without labels; None to leave the labels out.
             knowledge: what the labels say of each channel, `(B, C)`, see `Knowledge`; None if they say nothing.
 
         Raises:
-            ValueError: if the channels are not those of the step, or an image with labels follows one without.
+            ValueError: if the channels are not those of the step.
         """
         check_teacher(logits, teacher_logits, self.step, type(self).__name__)
-        count = labelled_first(labelled) if expert_logits is not None else len(logits)
+        count = len(logits) - (0 if expert_logits is None else len(expert_logits))
         log_p = full_precision(logits).log_softmax(dim=1)
-        answers = full_precision(teacher_logits.detach())
-        if knowledge is not None:
-            answers = answers.masked_fill(said_of_old(knowledge, self.step)[:, :, None, None], _IMPOSSIBLE)
-        teacher = answers.log_softmax(dim=1)
+        teacher = _believed(teacher_logits, self.step.old_channels, knowledge).log_softmax(dim=1)
         parts = [self._per_image(fold_into_background(log_p[:count], self.step.new_channels), teacher[:count])]
         if expert_logits is not None:
-            parts.append(self._per_image(log_p[count:], divide_background(teacher[count:], expert_logits)))
+            expert = _believed(expert_logits, self.step.new_channels, _last(knowledge, len(expert_logits)))
+            parts.append(self._per_image(log_p[count:], divide_background(teacher[count:], expert)))
         return _mean(torch.cat(parts), ignore, label)
 
     def _per_image(self, student: Tensor, target: Tensor) -> Tensor:
@@ -108,7 +106,6 @@ class SigmoidReplayDistillationLoss(nn.Module):
         self,
         logits: Tensor,
         teacher_logits: Tensor,
-        labelled: Tensor,
         expert_logits: Tensor | None = None,
         ignore: Tensor | None = None,
         label: Tensor | None = None,
@@ -116,15 +113,14 @@ class SigmoidReplayDistillationLoss(nn.Module):
     ) -> Tensor:
         """Return the loss, a scalar of at least 0; the arguments are those of `ReplayDistillationLoss`."""
         check_teacher(logits, teacher_logits, self.step, type(self).__name__)
-        count = labelled_first(labelled) if expert_logits is not None else len(logits)
-        scores, teacher = full_precision(logits), full_precision(teacher_logits.detach())
-        if knowledge is not None:
-            teacher = teacher.masked_fill(said_of_old(knowledge, self.step)[:, :, None, None], _IMPOSSIBLE)
-        teacher = teacher[:, 1:]
+        count = len(logits) - (0 if expert_logits is None else len(expert_logits))
+        scores = full_precision(logits)
+        teacher = _believed(teacher_logits, self.step.old_channels, knowledge)[:, 1:]
         old, new = list(self.step.old_channels), list(self.step.new_channels)
         parts = [self._per_pixel(scores[:count, old], teacher[:count])]
         if expert_logits is not None:
-            expert = full_precision(expert_logits.detach())[:, 1:]
+            about = _last(knowledge, len(expert_logits))
+            expert = _believed(expert_logits, self.step.new_channels, about)[:, 1:]
             parts.append(self._per_pixel(scores[count:, old + new], torch.cat([teacher[count:], expert], dim=1)))
         return _mean(torch.cat(parts), ignore, label)
 
@@ -137,16 +133,24 @@ class SigmoidReplayDistillationLoss(nn.Module):
         return (cross_entropy - entropy).sum(dim=1) / max(student.shape[1], 1)
 
 
-def said_of_old(knowledge: Tensor, step: TaskStep) -> Tensor:
-    """Return of which of a teacher's channels the labels speak, bool `(B, 1 + old)`; never of its background.
+def _believed(logits: Tensor, channels: Sequence[int], knowledge: Tensor | None) -> Tensor:
+    """Return the answers `(B, 1 + K, H, W)` of a network of the background and K classes, without what labels rule out.
 
     Args:
-        knowledge: `(B, C)` in the channels of the step, see `Knowledge`.
-        step: the step.
+        logits: of the network.
+        channels: of its K classes in the step.
+        knowledge: `(B, C)` in the channels of the step, see `Knowledge`; None if the labels say nothing.
     """
-    said = knowledge[:, list(teacher_channels(step))] != Knowledge.UNKNOWN
-    said[:, 0] = False
-    return said
+    answers = full_precision(logits.detach())
+    if knowledge is None:
+        return answers
+    said = torch.zeros(answers.shape[:2], dtype=torch.bool, device=answers.device)
+    said[:, 1:] = knowledge[:, list(channels)] != Knowledge.UNKNOWN
+    return answers.masked_fill(said[:, :, None, None], _IMPOSSIBLE)
+
+
+def _last(knowledge: Tensor | None, count: int) -> Tensor | None:
+    return None if knowledge is None else knowledge[len(knowledge) - count :]
 
 
 def _mean(pixels: Tensor, ignore: Tensor | None, label: Tensor | None) -> Tensor:

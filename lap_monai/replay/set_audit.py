@@ -111,6 +111,8 @@ class SetAudit:
             raise UserError(
                 f"Patient {min(common)} is among the training and the held-out frames; the audit's null needs others."
             )
+        if len(training) < 2:
+            raise UserError("The generator learned from a single frame, of which all it makes is a copy; give it more.")
         # Too small a null is told before anything is labelled.
         null_limit(np.zeros(len(held_out)), [str(row[VIDEO]) for row in held_out], level)
         self.rows, self.held_out_rows = list(training), list(held_out)

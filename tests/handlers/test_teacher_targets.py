@@ -73,6 +73,7 @@ def test_each_network_is_asked_once_about_what_it_knows(teacher: Counting, exper
 def test_nobody_is_asked_about_images_whose_answers_lie_at_hand(teacher: Counting, expert: Counting, real: int) -> None:
     soft = torch.randint(1, 255, (real + 2, 5, 4, 4), dtype=torch.uint8)
     soft[-1, :, 3] = 255
+    soft[:real] = 0
     engine = make_engine(real, 2, soft)
     TeacherTargets(teacher, expert)(engine)
     assert expert.asked == 0
@@ -83,6 +84,45 @@ def test_nobody_is_asked_about_images_whose_answers_lie_at_hand(teacher: Countin
     assert engine.state.teacher_ignore.shape == (real + 2, 1, 4, 4)
     assert torch.equal(engine.state.teacher_ignore[real:], ignore)
     assert not engine.state.teacher_ignore[:real].any()
+
+
+def test_nobody_is_asked_where_the_answers_about_real_images_lie_at_hand_too(
+    teacher: Counting, expert: Counting
+) -> None:
+    soft = torch.randint(1, 255, (4, 5, 4, 4), dtype=torch.uint8)
+    told = {}
+    for everywhere in (False, True):
+        engine = make_engine(2, 2, soft)
+        TeacherTargets(teacher, expert, expert_on_real=everywhere)(engine)
+        told[everywhere] = engine.state.expert_logits
+        torch.testing.assert_close(engine.state.teacher_logits, unpack_soft_targets(soft)[0][:, :2])
+    assert expert.asked == 0
+    torch.testing.assert_close(told[True], unpack_soft_targets(soft)[0][:, 2:])
+    assert torch.equal(told[False], told[True][2:])
+
+
+def test_the_expert_may_be_asked_about_real_images_too(teacher: Counting, expert: Counting) -> None:
+    soft = torch.randint(1, 255, (4, 5, 4, 4), dtype=torch.uint8)
+    soft[:2] = 0
+    told = {}
+    for name, engine in {"asked": make_engine(), "at hand": make_engine(2, 2, soft)}.items():
+        TeacherTargets(teacher, expert, expert_on_real=True)(engine)
+        told[name] = engine.state.expert_logits
+        torch.testing.assert_close(told[name][:2], expert(engine.state.batch["image"][:2]))
+    torch.testing.assert_close(told["at hand"][2:], unpack_soft_targets(soft[2:])[0][:, 2:])
+    assert told["asked"].shape == told["at hand"].shape
+
+
+def test_the_expert_completes_real_labels_where_they_say_nothing(teacher: Counting, expert: Counting) -> None:
+    engine = make_engine()
+    TeacherTargets(teacher, expert, expert_on_real=True)(engine)
+    PseudoLabels(STEP)(engine)
+    free = engine.state.pseudo_label[:2]
+    assert (free[:, :, 1:] == 3).any()
+    assert (free[:, :, 0] == 2).all(), "drawn"
+    engine.state.batch["knowledge"][:2, 3] = 2  # the class was drawn, and is not there
+    PseudoLabels(STEP)(engine)
+    assert not (engine.state.pseudo_label[:2, :, 1:] == 3).any()
 
 
 def test_a_batch_of_real_images_has_no_expert(teacher: Counting, expert: Counting) -> None:

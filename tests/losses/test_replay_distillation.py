@@ -60,7 +60,7 @@ def by_loops(step, logits, teacher, expert):
 def test_the_expert_divides_what_the_teacher_calls_background(step):
     logits, teacher, _ = make_images(step)
     expert = make_expert(step)
-    found = ReplayDistillationLoss(step)(logits, teacher, LABELLED, expert)
+    found = ReplayDistillationLoss(step)(logits, teacher, expert)
     assert found.item() == pytest.approx(by_loops(step, logits, teacher, expert))
 
 
@@ -76,21 +76,21 @@ def test_divided_background_is_a_distribution_that_keeps_the_old_classes():
 def test_without_an_expert_it_is_the_unbiased_distillation_of_all_images():
     logits, teacher, _ = make_images(STEP)
     expected = UnbiasedDistillationLoss(STEP)(logits, teacher)
-    assert ReplayDistillationLoss(STEP)(logits, teacher, LABELLED).item() == pytest.approx(expected.item())
+    assert ReplayDistillationLoss(STEP)(logits, teacher).item() == pytest.approx(expected.item())
 
 
 def test_without_new_classes_it_is_plain_distillation():
     logits, teacher, _ = make_images(NO_NEW)
     expert = torch.zeros(1, 1, 4, 5)
     expected = DistillationLoss(1)(logits, teacher).item()
-    assert ReplayDistillationLoss(NO_NEW)(logits, teacher, LABELLED, expert).item() == pytest.approx(expected)
+    assert ReplayDistillationLoss(NO_NEW)(logits, teacher, expert).item() == pytest.approx(expected)
 
 
 def test_without_old_classes_the_expert_teaches_alone():
     logits, teacher, _ = make_images(NO_OLD)
     expert = make_expert(NO_OLD)
     expected = DistillationLoss(1)(logits[2:], expert).item() / 3
-    assert ReplayDistillationLoss(NO_OLD)(logits, teacher, LABELLED, expert).item() == pytest.approx(expected)
+    assert ReplayDistillationLoss(NO_OLD)(logits, teacher, expert).item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("loss", [ReplayDistillationLoss, SigmoidReplayDistillationLoss])
@@ -101,7 +101,7 @@ def test_a_student_that_agrees_with_both_has_loss_and_gradient_zero(loss):
     if loss is SigmoidReplayDistillationLoss:
         agreeing = torch.cat([teacher, expert[:, 1:]], dim=1)
     agreeing.requires_grad_()
-    value = loss(STEP)(agreeing, teacher, LABELLED, expert[2:])
+    value = loss(STEP)(agreeing, teacher, expert[2:])
     value.backward()
     assert value.item() == pytest.approx(0, abs=1e-12)
     assert agreeing.grad.abs().max() < 1e-12
@@ -121,17 +121,16 @@ def test_sigmoids_ask_the_teacher_for_old_and_the_expert_for_new_classes():
             pairs = zip(targets, mine, strict=True)
             terms.append(sum(divergence((p, 1 - p), (q, 1 - q)) for p, q in pairs) / len(targets))
         total += sum(terms) / len(terms)
-    found = SigmoidReplayDistillationLoss(STEP)(logits, teacher, LABELLED, expert)
+    found = SigmoidReplayDistillationLoss(STEP)(logits, teacher, expert)
     assert found.item() == pytest.approx(total / 3)
 
 
 def test_hard_targets_are_the_cross_entropy_with_the_likeliest_class():
     logits, teacher, _ = make_images(STEP)
     expert = make_expert(images=3)
-    unlabelled = torch.zeros(3, dtype=torch.bool)
     target = divide_background(teacher.log_softmax(1), expert).argmax(1)
     expected = torch.nn.functional.cross_entropy(logits, target)
-    found = ReplayDistillationLoss(STEP, hard=True)(logits, teacher, unlabelled, expert)
+    found = ReplayDistillationLoss(STEP, hard=True)(logits, teacher, expert)
     assert found.item() == pytest.approx(expected.item())
 
 
@@ -141,12 +140,12 @@ def test_ignored_pixels_teach_nothing(loss):
     ignore = torch.zeros(3, 1, 4, 5, dtype=torch.uint8)
     ignore[2, :, :2] = 255
     logits.requires_grad_()
-    value = loss(STEP)(logits, teacher, LABELLED, make_expert(), ignore)
+    value = loss(STEP)(logits, teacher, make_expert(), ignore)
     value.backward()
     assert (logits.grad[2, :, :2] == 0).all()
     assert (logits.grad[:2].abs().sum(1) > 0).all()
-    upper = loss(STEP)(logits[2:, :, 2:], teacher[2:, :, 2:], LABELLED[2:], make_expert()[:, :, 2:])
-    others = loss(STEP)(logits[:2], teacher[:2], LABELLED[:2])
+    upper = loss(STEP)(logits[2:, :, 2:], teacher[2:, :, 2:], make_expert()[:, :, 2:])
+    others = loss(STEP)(logits[:2], teacher[:2])
     assert value.item() == pytest.approx((2 * others + upper).item() / 3)
 
 
@@ -156,11 +155,11 @@ def test_the_teacher_is_not_asked_about_pixels_that_carry_a_class(loss):
     label[2] = 255
     logits.requires_grad_()
     drawn = (label != 0) & (label != 255)
-    value = loss(STEP)(logits, teacher, LABELLED, make_expert(), label=label)
+    value = loss(STEP)(logits, teacher, make_expert(), label=label)
     value.backward()
     assert drawn.any()
     assert (logits.grad.abs().sum(1, keepdim=True) > 0).logical_xor(drawn).all()
-    as_if_ignored = loss(STEP)(logits, teacher, LABELLED, make_expert(), drawn * 255)
+    as_if_ignored = loss(STEP)(logits, teacher, make_expert(), drawn * 255)
     assert value.item() == pytest.approx(as_if_ignored.item())
 
 
@@ -175,14 +174,28 @@ def test_the_teacher_is_not_believed_against_the_labels(loss, said):
     wild[0, 2] += 7
     expert = make_expert()
     believed, found, wildly = (
-        loss(STEP)(logits, answers, LABELLED, expert, knowledge=known).item()
+        loss(STEP)(logits, answers, expert, knowledge=known).item()
         for answers, known in ((teacher, None), (teacher, knowledge), (wild, knowledge))
     )
     assert found == pytest.approx(wildly)
     assert found != pytest.approx(believed)
     sure = teacher.clone()
     sure[0, 2] = -1e4
-    assert found == pytest.approx(loss(STEP)(logits, sure, LABELLED, expert).item())
+    assert found == pytest.approx(loss(STEP)(logits, sure, expert).item())
+
+
+@pytest.mark.parametrize("loss", [ReplayDistillationLoss, SigmoidReplayDistillationLoss])
+def test_the_expert_is_not_believed_against_the_labels_either(loss):
+    logits, teacher, _ = make_images(STEP)
+    knowledge = torch.zeros(3, 5, dtype=torch.uint8)
+    knowledge[0, 4] = Knowledge.MASK
+    expert = make_expert(images=3)
+    wild, sure = expert.clone(), expert.clone()
+    wild[0, 2] += 7
+    sure[0, 2] = -1e4
+    found, wildly = (loss(STEP)(logits, teacher, e, knowledge=knowledge).item() for e in (expert, wild))
+    assert found == pytest.approx(wildly)
+    assert found == pytest.approx(loss(STEP)(logits, teacher, sure).item())
 
 
 @pytest.mark.parametrize("loss", [ReplayDistillationLoss, SigmoidReplayDistillationLoss])
@@ -190,8 +203,8 @@ def test_labels_that_say_nothing_change_nothing(loss):
     logits, teacher, label = make_images(STEP)
     knowledge = torch.zeros(3, 5, dtype=torch.uint8)
     knowledge[:2, list(STEP.new_channels)] = Knowledge.MASK
-    expected = loss(STEP)(logits, teacher, LABELLED, make_expert()).item()
-    found = loss(STEP)(logits, teacher, LABELLED, make_expert(), None, torch.zeros_like(label), knowledge)
+    expected = loss(STEP)(logits, teacher, make_expert()).item()
+    found = loss(STEP)(logits, teacher, make_expert(), None, torch.zeros_like(label), knowledge)
     assert found.item() == pytest.approx(expected)
 
 
@@ -199,7 +212,7 @@ def test_labels_that_say_nothing_change_nothing(loss):
 def test_gradients(loss):
     logits, teacher, _ = make_images(ONE_EACH)
     expert = make_expert(ONE_EACH)
-    assert torch.autograd.gradcheck(lambda x: loss(ONE_EACH)(x, teacher, LABELLED, expert), logits.requires_grad_())
+    assert torch.autograd.gradcheck(lambda x: loss(ONE_EACH)(x, teacher, expert), logits.requires_grad_())
 
 
 def test_images_with_labels_come_first():

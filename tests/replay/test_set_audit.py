@@ -192,6 +192,8 @@ def test_bad_input(synthetic: SyntheticSet, parts: dict[str, Any], teacher: Teac
     before = (synthetic.folder / "manifest.json").read_bytes()
     with pytest.raises(UserError, match=r"Patient video\d+ is among the training and the held-out"):
         audited(synthetic, parts | {"training": parts["held_out"]}, teacher, tmp_path)
+    with pytest.raises(UserError, match="learned from a single frame"):
+        audited(synthetic, parts | {"training": parts["training"][:1]}, teacher, tmp_path)
     with pytest.raises(UserError, match="needs 99"):
         audited(synthetic, parts | {"held_out": parts["held_out"][:60]}, teacher, tmp_path)
     with pytest.raises(UserError, match="4 classes apart, the label space has 3"):
