@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,8 +15,6 @@ from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems, ModelType
 from monai.fl.utils.exchange_object import ExchangeObject
 from monai.networks.nets import BasicUNet
-
-from lap_monai.files import read_json
 
 MakeWorkflow = Callable[..., ConfigWorkflow]
 
@@ -172,90 +165,3 @@ def test_a_round_of_federated_learning(copied_bundle: Path, tiny: dict[str, Any]
     assert 0 <= metrics["val_mean_iou"] <= 1
     assert {path.name for path in (copied_bundle / "eval").iterdir()} >= {"results.json", "run.json", "report.html"}
     client.finalize()
-
-
-#: Overlay: each process writes its learning rate and the sum of its weights after the training.
-RANK_REPORT = {
-    "run": [
-        "$import pathlib",
-        "$@train#trainer.run()",
-        "$pathlib.Path(@output_dir, 'rank' + os.environ.get('RANK', '') + '.txt').write_text(str("
-        "(@optimizer.param_groups[0]['lr'], sum(p.double().sum().item() for p in @network_def.parameters()))))",
-    ]
-}
-
-
-@pytest.mark.slow
-def test_two_processes_train_as_one_from_another_folder(
-    bundle: Path, make_workflow: MakeWorkflow, tiny: dict[str, Any], tmp_path: Path
-) -> None:
-    """The command line from another folder, then the same global batches shared by two gloo processes.
-
-    Plain gradient descent instead of AdamW, whose first steps are all of one length whatever the gradient, so that an
-    error in its size would not show. Few and small steps, because max pooling and the contrast's temperature multiply
-    rounding errors with every step. The learning rate halves after every epoch but the first, so that a scheduler
-    which steps on one rank only would part the ranks.
-    """
-    (tmp_path / "report.json").write_text(json.dumps(RANK_REPORT), encoding="utf-8")
-    overrides = tiny | {
-        "optimizer#_target_": "torch.optim.SGD",
-        "learning_rate": 0.0004,
-        "lr_scheduler#patience": 0,
-        "lr_scheduler#threshold": 1.0,
-        "epochs": 3,
-    }
-
-    def command(name: str, overlays: list[Path]) -> list[str]:
-        root = tmp_path / name
-        files = [bundle / "configs" / "train.json", bundle / "configs" / "phantom.json", *overlays]
-        places = {"bundle_root": bundle, "ckpt_dir": root / "models", "output_dir": root / "eval"}
-        words = [f"--config_file={[str(file) for file in files]}", "--logging_file=False"]
-        return [
-            "-m",
-            "monai.bundle",
-            "run",
-            *words,
-            *(f"--{key}={value}" for key, value in (overrides | places).items()),
-        ]
-
-    report = tmp_path / "report.json"
-    execute([sys.executable, *command("one", [report])], tmp_path)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={free_port()}"]
-    execute([*launcher, *command("two", [bundle / "configs" / "multi_gpu_train.json", report])], tmp_path)
-
-    one, two = (read_json(tmp_path / name / "eval" / "history.json") for name in ("one", "two"))
-    assert [row["lr"] for row in one] == [row["lr"] for row in two] == [0.0004, 0.0002, 0.0001]
-    for key in ("loss", "seg", "dcl", "cls", "without_positive"):
-        np.testing.assert_allclose([row[key] for row in one], [row[key] for row in two], rtol=1e-4, err_msg=key)
-    workflow = make_workflow(["train", "phantom"], tmp_path, **overrides)
-    workflow.initialize()
-    start = vector(workflow.parser.get_parsed_content("network_def").state_dict())
-    moved, moved_by_two = (last_weights(tmp_path / name) - start for name in ("one", "two"))
-    assert (moved_by_two - moved).norm() < 1e-3 * moved.norm()
-    ranks = [(tmp_path / "two" / "eval" / f"rank{rank}.txt").read_text() for rank in (0, 1)]
-    assert ranks[0] == ranks[1]  # learning rate and weights, to the last bit
-    assert read_json(tmp_path / "two" / "eval" / "run.json")["processes"] == 2
-
-
-def last_weights(root: Path) -> torch.Tensor:
-    """The weights of network and heads after the last epoch."""
-    state = torch.load(root / "models" / "checkpoint.pt", weights_only=True)
-    network = {f"backbone.{key}": value for key, value in state["model"].items()}
-    return vector(network | {f"heads.{key}": value for key, value in state["heads"].items()})
-
-
-def vector(state: dict[str, torch.Tensor]) -> torch.Tensor:
-    return torch.cat([state[key].double().flatten() for key in sorted(state)])
-
-
-def execute(words: list[str], folder: Path) -> None:
-    """Run a command in `folder` with one thread a process; a failure shows what it printed."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

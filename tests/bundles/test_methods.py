@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gloo_ranks
 import numpy as np
 import pytest
 import torch
@@ -96,27 +94,13 @@ def test_overlays_of_methods_combine(run: Run, tiny: dict[str, Any], tmp_path: P
 
 
 def test_two_processes_contrast_views_share_a_memory_and_learn_weights_as_one(
-    bundle: Path, tiny: dict[str, Any], tmp_path: Path
+    tiny: dict[str, Any], tmp_path: Path
 ) -> None:
     """One step, then another whose anchors see the memory of the first; plain gradient descent, as rounding grows."""
     overrides = tiny | {"dcl_weight": 0.1, "optimizer#_target_": "torch.optim.SGD", "learning_rate": 0.0004}
     names = ["train", "phantom", "simclr", "memory", "uncertainty"]
-    for root, launcher, further in (
-        (tmp_path / "one", [], []),
-        (tmp_path / "two", ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"], ["multi_gpu_train"]),
-    ):
-        files = [str(bundle / "configs" / f"{name}.json") for name in (*names, *further)]
-        places = {"bundle_root": bundle, "ckpt_dir": root / "models", "output_dir": root / "eval"}
-        settings = [f"--{key}={value}" for key, value in (overrides | places).items()]
-        done = subprocess.run(
-            [sys.executable, *launcher, "-m", "monai.bundle", "run", f"--config_file={files}", *settings],
-            cwd=tmp_path,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr[-4000:]
+    for world, name in ((1, "one"), (2, "two")):
+        gloo_ranks.run("cholecseg8k_contrastive", names, tmp_path / name, world, **overrides)
     one, two = (read_json(tmp_path / name / "eval" / "history.json") for name in ("one", "two"))
     for key in ("dcl", "simclr", "without_positive"):
         np.testing.assert_allclose([row[key] for row in one], [row[key] for row in two], rtol=1e-3, err_msg=key)

@@ -1,84 +1,29 @@
 """Training bundles on one, two and three gloo processes: the same curves, scores, weights and synthetic sets.
 
-What `torchrun` tells its processes is told here to children of a fork server, which has imported everything once. Plain
-gradient descent in small steps: AdamW's first steps have one length whatever the gradient, and an error in its size
-would not show; large steps multiply what other sums round differently.
+Plain gradient descent in small steps: AdamW's first steps have one length whatever the gradient, and an error in its
+size would not show; large steps multiply what other sums round differently.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import multiprocessing
 import os
-import socket
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from gloo_ranks import BUNDLES, free_port, run
 
 from lap_monai.files import read_json
 
 pytestmark = pytest.mark.slow
 
-BUNDLES = Path(__file__).parents[2] / "bundles"
-RANKS = multiprocessing.get_context("forkserver")
-RANKS.set_forkserver_preload(["monai.bundle", "monai.engines", "lap_monai.handlers", "lap_monai.replay"])
-
 #: Larger than the rounding of sums in another order grows within a few small steps, smaller than any mistake.
 TOLERANCE = 1e-3
-
-
-def rank_of(rank: int, world: int, port: int, files: list[str], overrides: dict[str, Any], log: str) -> None:
-    """One process of a training, as `torchrun … -m monai.bundle run` starts it."""
-    from monai.bundle import ConfigWorkflow
-
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), CUDA_VISIBLE_DEVICES="")
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.set_num_threads(1)
-    with open(log, "w") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-        try:
-            workflow = ConfigWorkflow(config_file=files, workflow_type="train", logging_file=False, **overrides)
-            workflow.initialize()
-            workflow.run()
-            workflow.finalize()
-        except BaseException as error:
-            print(f"{type(error).__name__}: {error} {error.__cause__}", flush=True)
-            raise
-
-
-def run(bundle: str, configs: Sequence[str | Path], root: Path, world: int = 1, **overrides: Any) -> Path:
-    """Run a bundle's configs on so many processes, and return the run's folder; a failure shows what they said."""
-    root.mkdir(parents=True, exist_ok=True)
-    names = [*configs, *(["multi_gpu_train"] if world > 1 else [])]
-    files = [str(name if isinstance(name, Path) else BUNDLES / bundle / "configs" / f"{name}.json") for name in names]
-    places = {"bundle_root": str(BUNDLES / bundle), "ckpt_dir": str(root / "models"), "output_dir": str(root / "eval")}
-    port = free_port()
-    logs = [root / f"rank{rank}.log" for rank in range(world)]
-    processes = [
-        RANKS.Process(target=rank_of, args=(rank, world, port, files, places | overrides, str(logs[rank])))
-        for rank in range(world)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-    codes = [process.exitcode for process in processes]
-    for process in processes:
-        process.kill()
-    assert codes == [0] * world, "\n".join(log.read_text()[-3000:] for log in logs)
-    return root
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def history(root: Path) -> list[dict[str, Any]]:
@@ -150,6 +95,7 @@ def test_three_processes_segment_contrast_remember_score_and_stop_as_one(
     )
     assert [row["lr"] for row in history(one)] == [0.0004, 0.0002, 0.0001]  # stopped
     assert_same_curves(one, three)
+    assert read_json(three / "eval" / "run.json")["processes"] == 3
     torch.testing.assert_close(vector(load(three)["model"]), vector(load(one)["model"]), rtol=0, atol=1e-6)
     reports = {(three / "eval" / f"rank{rank}.txt").read_text() for rank in range(3)}
     assert len(reports) == 1  # learning rate and weights, to the last bit
