@@ -27,6 +27,10 @@ COMMANDS = {
 }
 
 
+#: Characters of an error that are shown: it may quote what a hostile file holds.
+_LONGEST = 2000
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit status: 0 only on success."""
     argv = sys.argv[1:] if argv is None else argv
@@ -41,7 +45,8 @@ def main(argv: list[str] | None = None) -> int:
     except (UserError, OSError) as error:
         if debug:
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        text = " ".join(str(error).split())
+        print(f"error: {text if len(text) <= _LONGEST else f'{text[:_LONGEST]} …'}", file=sys.stderr)
         return 1
 
 

@@ -87,6 +87,14 @@ def test_an_error_is_one_line_unless_the_traceback_is_wanted(
     assert captured.err == f"error: {' '.join(str(error).split())}\n"
 
 
+def test_an_error_that_quotes_a_whole_file_is_cut_short(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(check, "main", raising(UserError("The key " + "x" * 100_000 + " is unknown.")))
+    assert main(["check", "anywhere"]) == 1
+    assert 1000 < len(capsys.readouterr().err) < 3000
+
+
 def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check, "main", raising(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):

@@ -64,9 +64,9 @@ def run_bundle(
         try:
             workflow.run()
         except Exception as error:
+            _raise_lost_worker(error)  # first: it arises anywhere, within the writing of a checkpoint too
             _raise_user_error(error)
             _raise_damaged_frame(workflow, error)
-            _raise_lost_worker(error)
             if isinstance(cause := root_cause(error), OSError):
                 raise UserError(str(cause)) from error
             raise

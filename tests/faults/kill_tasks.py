@@ -55,8 +55,8 @@ EVERY_IMAGE = (
     "$(lambda every: (every.keep(replay.REASONS), every.rows())[1])(replay.SyntheticSet.open(@synthetic_sets[0]))"
 )
 
-#: What differs between two runs that are the same: times, places, and when things were done.
-_VOLATILE = {"seconds", "start", "end", "command", "earlier", "folder"}
+#: What differs between two runs that are the same: times, places, and the revision, if somebody commits meanwhile.
+_VOLATILE = {"seconds", "start", "end", "command", "earlier", "folder", "git"}
 
 
 @dataclass(frozen=True)

@@ -208,7 +208,8 @@ def run(
             killed = _strike(process.pid, watch.waiting, moment.victim)
             watch.release()
         time.sleep(0.002)
-    return Ended(killed, status, watch.writes, time.monotonic() - start, watch.operation)
+    # Of a command that came to its end in the very moment nobody was killed.
+    return Ended(killed and status != 0, status, watch.writes, time.monotonic() - start, watch.operation)
 
 
 def _strike(root: int, waiting: int, victim: str) -> bool:
