@@ -26,8 +26,8 @@ from lap_monai.losses.ranks import RankBatch
 from lap_monai.losses.replay_distillation import (
     ReplayDistillationLoss,
     SigmoidReplayDistillationLoss,
-    divide_background,
     labelled_first,
+    merge_by_odds,
 )
 from lap_monai.losses.segmentation import SegmentationLoss
 from lap_monai.losses.squared_generalized_dice import SquaredGeneralizedDiceLoss
@@ -71,11 +71,11 @@ __all__ = [
     "complete_labels",
     "confident_labels",
     "contrast_features",
-    "divide_background",
     "fold_into_background",
     "fold_unknown",
     "labelled_first",
     "memorable_features",
+    "merge_by_odds",
     "positive_pairs",
     "prediction_entropy",
     "require_head",

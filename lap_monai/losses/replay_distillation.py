@@ -23,8 +23,7 @@ class ReplayDistillationLoss(nn.Module):
     Our reading of Zhao et al. 2025 (the equations were not at hand), rows A4 and A5 of `docs/incremental_methods.md`.
     The teacher is the previous network, the expert one trained on this step's data alone.
 
-    - Where the expert was asked, it divides what the teacher calls background into background and new classes,
-      `p(c) = teacher(background) * expert(c)`.
+    - Where the expert was asked, teacher and expert are merged, see `merge_by_odds`.
     - Elsewhere the student's background and new classes together are the teacher's background, as in
       `UnbiasedDistillationLoss`.
     - Nobody is believed against the labels: a pixel that carries a class does not count, and of the classes that are
@@ -74,7 +73,7 @@ class ReplayDistillationLoss(nn.Module):
         parts = [self._per_image(fold_into_background(log_p[:count], self.step.new_channels), teacher[:count])]
         if expert_logits is not None:
             expert = _believed(expert_logits, self.step.new_channels, _last(knowledge, len(expert_logits)))
-            parts.append(self._per_image(log_p[count:], divide_background(teacher[count:], expert)))
+            parts.append(self._per_image(log_p[count:], merge_by_odds(teacher[count:], expert)))
         return _mean(torch.cat(parts), ignore, label)
 
     def _per_image(self, student: Tensor, target: Tensor) -> Tensor:
@@ -161,19 +160,24 @@ def _mean(pixels: Tensor, ignore: Tensor | None, label: Tensor | None) -> Tensor
     return mean_over_images((pixels * counts).sum(dim=(1, 2)) / counts.sum(dim=(1, 2)).clamp_min(1))
 
 
-def divide_background(teacher_log_p: Tensor, expert_logits: Tensor) -> Tensor:
-    """Divide what a teacher calls background into background and new classes, as an expert for these sees it.
+def merge_by_odds(teacher_logits: Tensor, expert_logits: Tensor) -> Tensor:
+    """Return what a teacher of old classes and an expert for new ones say together, each class against the background.
+
+    The odds of an old class against the background are the teacher's, `p(o) / p(b) = t(o) / t(b)`, those of a new one
+    the expert's. Both saw the other's structures unlabelled, as background, so neither has the last word: where the
+    teacher leans to an old class and the expert is sure of a new one, the new one wins.
 
     Args:
-        teacher_log_p: log-probabilities of background and old classes, `(B, 1 + old, H, W)`.
-        expert_logits: the expert's, background and new classes, `(B, 1 + new, H, W)`.
+        teacher_logits: background and old classes, `(B, 1 + old, H, W)`.
+        expert_logits: background and new classes, `(B, 1 + new, H, W)`.
 
     Returns:
         Log-probabilities `(B, 1 + old + new, H, W)` in the channels of the step.
     """
-    expert = full_precision(expert_logits.detach()).log_softmax(dim=1)
-    background = teacher_log_p[:, :1]
-    return torch.cat([background + expert[:, :1], teacher_log_p[:, 1:], background + expert[:, 1:]], dim=1)
+    teacher, expert = full_precision(teacher_logits.detach()), full_precision(expert_logits.detach())
+    background = torch.zeros_like(teacher[:, :1])
+    odds = [background, teacher[:, 1:] - teacher[:, :1], expert[:, 1:] - expert[:, :1]]
+    return torch.cat(odds, dim=1).log_softmax(dim=1)
 
 
 def labelled_first(labelled: Tensor) -> int:

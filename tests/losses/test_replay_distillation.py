@@ -14,8 +14,8 @@ from lap_monai.losses import (
     SigmoidReplayDistillationLoss,
     UnbiasedDistillationLoss,
     complete_labels,
-    divide_background,
     labelled_first,
+    merge_by_odds,
     teacher_channels,
 )
 from lap_monai.task_stream import Knowledge
@@ -50,27 +50,34 @@ def by_loops(step, logits, teacher, expert):
                 q = [q[0] + sum(q[c] for c in step.new_channels), *(q[c] for c in step.old_channels)]
             else:
                 e = softmax(new)
-                p = [p[0] * e[0], *p[1:], *(p[0] * value for value in e[1:])]
+                odds = [1, *(value / p[0] for value in p[1:]), *(value / e[0] for value in e[1:])]
+                p = [value / sum(odds) for value in odds]
             terms.append(divergence(p, q))
         total += sum(terms) / len(terms)
     return total / 3
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_the_expert_divides_what_the_teacher_calls_background(step):
+def test_on_synthetic_images_teacher_and_expert_are_merged_by_their_odds(step):
     logits, teacher, _ = make_images(step)
     expert = make_expert(step)
     found = ReplayDistillationLoss(step)(logits, teacher, expert)
     assert found.item() == pytest.approx(by_loops(step, logits, teacher, expert))
 
 
-def test_divided_background_is_a_distribution_that_keeps_the_old_classes():
+def test_merged_answers_are_a_distribution_that_keeps_what_each_says_of_its_classes_and_background():
     _, teacher, _ = make_images(STEP)
     expert = make_expert(images=3)
-    p = divide_background(teacher.log_softmax(1), expert).exp()
+    p = merge_by_odds(teacher, expert).exp()
     torch.testing.assert_close(p.sum(1), torch.ones_like(p[:, 0]))
-    torch.testing.assert_close(p[:, 1:3], teacher.softmax(1)[:, 1:])
-    torch.testing.assert_close(p[:, [0, 3, 4]] / p[:, [0, 3, 4]].sum(1, keepdim=True), expert.softmax(1))
+    for channels, said in (([0, 1, 2], teacher), ([0, 3, 4], expert)):
+        torch.testing.assert_close(p[:, channels] / p[:, channels].sum(1, keepdim=True), said.softmax(1))
+
+
+@pytest.mark.parametrize(("old", "new", "wins"), [(0.9, 0.6, 1), (0.6, 0.9, 2), (0.3, 0.2, 0)])
+def test_who_is_surer_that_it_is_no_background_wins(old, new, wins):
+    teacher, expert = (torch.tensor([1 - p, p]).log().view(1, 2, 1, 1) for p in (old, new))
+    assert merge_by_odds(teacher, expert).argmax().item() == wins
 
 
 def test_without_an_expert_it_is_the_unbiased_distillation_of_all_images():
@@ -97,11 +104,11 @@ def test_without_old_classes_the_expert_teaches_alone():
 def test_a_student_that_agrees_with_both_has_loss_and_gradient_zero(loss):
     _, teacher, _ = make_images(STEP)
     expert = make_expert(images=3)
-    agreeing = divide_background(teacher.log_softmax(1), expert)
+    agreeing = merge_by_odds(teacher, expert)
     if loss is SigmoidReplayDistillationLoss:
         agreeing = torch.cat([teacher, expert[:, 1:]], dim=1)
     agreeing.requires_grad_()
-    value = loss(STEP)(agreeing, teacher, expert[2:])
+    value = loss(STEP)(agreeing, teacher, expert)
     value.backward()
     assert value.item() == pytest.approx(0, abs=1e-12)
     assert agreeing.grad.abs().max() < 1e-12
@@ -128,7 +135,7 @@ def test_sigmoids_ask_the_teacher_for_old_and_the_expert_for_new_classes():
 def test_hard_targets_are_the_cross_entropy_with_the_likeliest_class():
     logits, teacher, _ = make_images(STEP)
     expert = make_expert(images=3)
-    target = divide_background(teacher.log_softmax(1), expert).argmax(1)
+    target = merge_by_odds(teacher, expert).argmax(1)
     expected = torch.nn.functional.cross_entropy(logits, target)
     found = ReplayDistillationLoss(STEP, hard=True)(logits, teacher, expert)
     assert found.item() == pytest.approx(expected.item())
