@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 
 from lap_monai.checks import UserError
-from lap_monai.files import replacing
+from lap_monai.files import remove_leftovers, replacing
 
 #: Key under which a checkpoint keeps the names that must agree before its weights mean anything.
 IDENTITY = "identity"
@@ -58,6 +58,7 @@ def write_checkpoint(
     content: dict[str, Any] = {name: item.state_dict() for name, item in objects.items()}
     if identity:
         content[IDENTITY] = dict(identity)
+    remove_leftovers(path)  # as large as the checkpoint itself
     try:
         with replacing(path) as temporary, temporary.open("wb") as file:
             torch.save(content, file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 import os
@@ -37,6 +38,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
             raise  # of another file that the block read
         reason = error.strerror or error
         raise UserError(f"Cannot write {str(path)!r}: {reason}; free space there, or name another folder.") from error
+
+
+def remove_leftovers(path: str | Path) -> None:
+    """Remove what processes that were killed while they wrote `path` have left; for files of one writer at a time."""
+    path = Path(path)
+    for left in path.parent.glob(f".{glob.escape(path.stem)}.????????{glob.escape(path.suffix)}"):
+        left.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> Path:

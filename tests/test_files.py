@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lap_monai.checks import UserError
-from lap_monai.files import read_json, replacing, write_json, write_text
+from lap_monai.files import read_json, remove_leftovers, replacing, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -34,6 +34,15 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     with pytest.raises(UserError, match=r"taken/a\.txt'"):
         write_text(tmp_path / "taken" / "a.txt", "")
+
+
+def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.b [1].png"
+    others = ["a.b [1].png", ".other.0123abcd.png", ".a.b [1].0123abcd.json", ".a.b [1].png", ".a.b 1.0123abcd.png"]
+    for name in (*others, ".a.b [1].0123abcd.png", ".a.b [1].ffffffff.png"):
+        (tmp_path / name).touch()
+    remove_leftovers(path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(others)
 
 
 def test_parents_are_made(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from lap_monai.checks import UserError
 from lap_monai.data import Row, read_frame
-from lap_monai.files import read_json, replacing, write_json
+from lap_monai.files import read_json, remove_leftovers, replacing, write_json
 from lap_monai.flatten import flatten
 from lap_monai.keys import CLIP, FRAME, IMAGE, LABEL, PHASE, VIDEO
 
@@ -201,6 +201,7 @@ class SyntheticSet:
         added = []
         for i, (pixels, seed) in enumerate(zip(images, self.next_seeds(len(images)), strict=True)):
             index = len(self) + i
+            remove_leftovers(self.folder / _file(index))
             with replacing(self.folder / _file(index)) as temporary:
                 Image.fromarray(pixels).save(temporary)
                 digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
