@@ -24,8 +24,8 @@ SAFE_TARGETS = frozenset(
 _OUR_TARGETS = frozenset({"lap_monai.networks.EfficientNetLiteUNet"})
 #: Expressions, to the letter, that are on every list: they make a value of nothing else.
 SAFE_EXPRESSIONS = frozenset({"$torch.float32", "$lambda image: image.convert('RGB')"})
-#: MONAI calls whatever class a reader's name leads to; these it may be.
-_SAFE_READERS = frozenset({"PILReader"})
+#: MONAI calls whatever class a reader's name leads to; this one it may be.
+_SAFE_READER = "PILReader"
 #: What a component may say about itself; `_mode_` could start a debugger.
 _SAFE_WORDS = frozenset({"_target_", "_disabled_"})
 
@@ -127,7 +127,7 @@ def _unsafe_component(component: Mapping[str, Any], place: str) -> Iterator[str]
     for key in component:
         if str(key).startswith("_") and not str(key).startswith("_desc") and key not in _SAFE_WORDS:
             yield f"{place} has {key}"
-    if name == "LoadImaged" and component.get("reader") not in _SAFE_READERS:
+    if name == "LoadImaged" and component.get("reader") != _SAFE_READER:
         yield f"{place} has the reader {component.get('reader')!r}"
 
 

@@ -69,6 +69,10 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda c: c["preprocessing"]["transforms"][0].update(reader="subprocess.Popen"),
         "has the reader 'subprocess.Popen'",
     ),
+    "a list of readers": (
+        lambda c: c["preprocessing"]["transforms"][0].update(reader=["PILReader"]),
+        "has the reader ['PILReader']",
+    ),
     "no reader": (lambda c: c["preprocessing"]["transforms"][0].pop("reader"), "has the reader None"),
     "a debugger": (lambda c: c["inferer"].update(_mode_="debug"), "inferer has _mode_"),
     "what must be there": (lambda c: c["inferer"].update(_requires_=["@run"]), "inferer has _requires_"),

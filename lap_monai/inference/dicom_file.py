@@ -58,7 +58,7 @@ class DicomFile:
             return cls._of_header(path, header, pixels)
         except UserError:
             raise
-        except (TypeError, ValueError, AttributeError, ArithmeticError) as error:  # of values of another kind
+        except Exception as error:  # pydicom converts values when they are asked for, and finds what is wrong then
             raise UserError(f"its header is damaged ({type(error).__name__}); copy the file again") from None
 
     @classmethod
@@ -127,8 +127,7 @@ def _read(path: Path) -> tuple[FileDataset, int | None]:
             header.get(keyword)  # values are converted when they are asked for
     except InvalidDicomError:
         raise UserError("it is damaged or no DICOM file; copy it again") from None
-    except (OSError, EOFError, ValueError, KeyError, AttributeError, struct.error, NotImplementedError) as error:
-        # The text of pydicom's error may quote the header.
+    except Exception as error:  # pydicom's are of many kinds, and their texts may quote the header
         raise UserError(f"its header is damaged ({type(error).__name__}); copy the file again") from None
     return header, offset if has_pixels else None
 
