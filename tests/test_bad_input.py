@@ -22,6 +22,7 @@ import pytest
 from command_line import CONFIGS, REPOSITORY, CommandLine, assert_same_network, contents, tree
 from PIL import Image
 
+from lap_monai.checkpoints import previous_checkpoint
 from lap_monai.data import read_cholecseg8k, split_by_video
 from lap_monai.files import read_json
 from lap_monai.handlers import EpochSeed
@@ -326,6 +327,7 @@ def test_a_damaged_checkpoint_is_refused_and_nothing_in_it_is_run(
     shutil.copytree(tiny_run, cli.out)
     path = cli.out / "models" / ("checkpoint.pt" if use == "resume" else "model.pt")
     DAMAGES[damage](path)
+    previous_checkpoint(path).unlink(missing_ok=True)  # to which a resumption would fall back
     before = contents(cli.out / "models")
     if use == "resume":
         error = cli.train("--resume", "epochs=3").error
@@ -345,7 +347,9 @@ def test_a_failed_resumption_is_recorded_after_the_run_that_it_wanted_to_continu
     cli: CommandLine, tiny_run: Path
 ) -> None:
     shutil.copytree(tiny_run, cli.out)
-    cut(cli.out / "models" / "checkpoint.pt", 50)
+    checkpoint = cli.out / "models" / "checkpoint.pt"
+    cut(checkpoint, 50)
+    previous_checkpoint(checkpoint).unlink()  # to which it would fall back
     assert cli.train("--resume", "epochs=3").status == 1
     record = read_json(cli.out / "run.json")
     assert record["status"] == "failed"
