@@ -15,7 +15,7 @@ import tempfile
 import warnings
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -63,7 +63,9 @@ class Bundle:
         name: from the metadata.
         version: from the metadata.
         label_space: names and colours of the classes, in the order of the network's channels.
-        stride: sides of what the network takes are multiples of it.
+        stride: sides of what the network takes are multiples of it. The metadata name one for all networks that the
+            bundle's overlays may build; this is the network's own, which is no greater: less padding costs less, and
+            leaves normalisation over the picture to the picture.
         preprocessing: frame → what the network takes.
     """
 
@@ -124,8 +126,7 @@ class Bundle:
             _config=config,
             _unpacked=unpacked,
         )
-        bundle._require_agreement()
-        return bundle
+        return replace(bundle, stride=bundle._require_agreement())
 
     def build_network(self) -> torch.nn.Module:
         """Return the network with its weights, on the CPU, in evaluation mode.
@@ -153,9 +154,18 @@ class Bundle:
         with self.weights.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    def _require_agreement(self) -> None:
+    def _require_agreement(self) -> int:
+        """Check that the network takes frames and knows the classes; return its own stride."""
         network = self.build_network()
         side = 2 * self.stride
+        sides: list[int] = []
+
+        def note(_module: torch.nn.Module, _inputs: Any, output: Any) -> None:
+            if isinstance(output, torch.Tensor) and output.ndim == 4 and output.shape[-1] > 1:  # 1: a global pooling
+                sides.append(output.shape[-1])
+
+        for module in network.modules():
+            module.register_forward_hook(note)
         try:
             with torch.inference_mode():
                 channels = network(torch.zeros(1, 3, side, side)).shape[1]
@@ -167,6 +177,8 @@ class Bundle:
                 f"The network of {str(self.root)!r} has {channels} classes, but its label space "
                 f"{self.label_space.name!r} has {self.label_space.num_classes}; mend channel_def in {_METADATA}."
             )
+        own = side // min(sides)
+        return own if self.stride % own == 0 else self.stride
 
 
 def _unpack(archive: Path, folder: Path) -> Path:

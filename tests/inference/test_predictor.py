@@ -106,3 +106,20 @@ def test_options_that_make_no_sense_are_refused(tiny_bundle):
         Predictor(tiny_bundle, "windwo")
     with pytest.raises(UserError, match="at least 1"):
         Predictor(tiny_bundle, batch_size=0)
+
+
+def test_frames_are_padded_no_further_than_the_network_needs(tiny_bundle):
+    """To 16, its four poolings; the 32 of the metadata would hold for every overlay's network."""
+
+    class Noting(TorchEngine):
+        def __call__(self, batch):
+            shapes.append(tuple(batch.shape))
+            return super().__call__(batch)
+
+    shapes = []
+    predictor = Predictor(tiny_bundle, "frame", Noting(tiny_bundle.build_network()))
+    logits, _ = predictor.infer([torch.rand(3, 32, 48)])[0]
+    assert shapes == [(1, 3, 32, 48)]
+    assert logits.shape[1:] == (32, 48)
+    predictor.infer([torch.rand(3, 33, 40)])
+    assert shapes[1:] == [(1, 3, 48, 48)]
