@@ -19,8 +19,8 @@ class FrameBatches(Dataset[Sample]):
 
     `PrepareMixedBatch` applies the augmentations on the trainer's device (`augment_images`, `augment_labels`), a whole
     batch at a time. They are drawn as the data set itself draws them, so an `(index, seed)` pair gives the sample that
-    `dataset[(index, seed)]` gives, to a grey level. It pays on a GPU, and for frames of about 128x72 on a CPU, which
-    resamples larger ones faster one by one.
+    `dataset[(index, seed)]` gives, to a grey level. It is meant for GPUs, where nobody has measured it yet; a CPU
+    gains nothing (`benchmarks/training.py`).
 
     Indexed by lists of keys: give torch's `DataLoader` the batch sampler as `sampler`, and `batch_size=None`.
 
