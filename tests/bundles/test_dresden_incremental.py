@@ -304,8 +304,8 @@ def test_cached_answers_are_those_of_the_networks(
     """Of frames that are neither scaled, cropped nor mirrored, up to the rounding to bytes."""
     told = given(("ddcl",), stream, first) | {"window": list(SIZE), "learning_rate": 0.05, "epochs": 2}
     told |= {f"train#preprocessing#{name}": 0 for name in ("scale", "flip", "blur_prob")}
-    # A projection and its anchors are drawn at random, otherwise where networks are built in another order.
-    told |= {"contrast_weight": 0, "memory_size": 0, "network_def#embedding_dim": None}
+    # New rows, a projection and its anchors are drawn at random, otherwise where networks are built in another order.
+    told |= {"init": "background", "contrast_weight": 0, "memory_size": 0, "network_def#embedding_dim": None}
     run(["train", "ddcl"], tmp_path / "cached", **told)
     run(["train", "ddcl"], tmp_path / "asked", **told | {"train#dataset#soft_targets": None})
     cached, asked = history(tmp_path / "cached"), history(tmp_path / "asked")
