@@ -3,9 +3,9 @@
 Steps on the same images and the same U-Net, taken in turn in one process; half of the images are real, with masks, and
 half synthetic, without:
 
-- `ddcl`: the bundle's parts: the teacher asked about the real images, its answers about the synthetic ones at hand as
-  bytes, completed labels, distillation, cross-image contrast with a full memory;
-- `ddcl_asked`: the same, with teacher and expert asked about the synthetic images in every step;
+- `ddcl`: the bundle's parts: what teacher and expert say of all images at hand as bytes, completed labels,
+  distillation, cross-image contrast with a full memory;
+- `ddcl_asked`: the same, with teacher and expert asked about all images in every step;
 - `finetune`: a stock `SupervisedTrainer` step with the bundle's supervised loss, every image with a mask.
 
 Goal: ddcl / finetune <= 1.5.
@@ -83,7 +83,7 @@ def ddcl(data: dict[str, torch.Tensor], features: tuple[int, ...], memory: int, 
         loss_function=NoLoss(),
         train_handlers=[
             UnpackOutputs(),
-            TeacherTargets(teacher, expert),
+            TeacherTargets(teacher, expert, expert_on_real=True),
             PseudoLabels(STEP),
             remembering,
             LossInjector(
