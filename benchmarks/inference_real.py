@@ -42,13 +42,14 @@ from lap_monai.keys import IMAGE, LABEL, VIDEO
 from lap_monai.metrics import bootstrap_iou, class_iou, confusion_matrix, iou, miou, paired_difference, pool_by_video
 
 
-def validation_frames(run: Path, bundle: Bundle, data: Path) -> FrameDataset:
-    """The masked frames of the patients that the run was validated on."""
+def validation_frames(run: Path, bundle: Bundle, data: Path) -> tuple[FrameDataset, list[str]]:
+    """The masked frames of the patients that the run was validated on, and whose each is."""
     config = read_json(next(iter(sorted(run.glob("config_*.json")))))
     rows = apply_split(read_layout(data, config["layout"]), load_split(config["split"]))["val"]
     rows = [row for row in rows if row[LABEL] is not None]
     cache = FrameCache.build(rows, bundle.preprocessing.size, None)
-    return FrameDataset(rows, cache, bundle.label_space, unknown_values=config["unknown_values"])
+    frames = FrameDataset(rows, cache, bundle.label_space, unknown_values=config["unknown_values"])
+    return frames, [str(row[VIDEO]) for row in rows]
 
 
 def in_square_windows(run: Path, folder: Path) -> Bundle:
@@ -73,7 +74,7 @@ def contenders(teacher: Bundle, windows: Bundle, student: Bundle) -> dict[str, P
     return found
 
 
-def accuracy(predictors: dict[str, Predictor], frames: FrameDataset) -> dict[str, Any]:
+def accuracy(predictors: dict[str, Predictor], frames: FrameDataset, patients: list[str]) -> dict[str, Any]:
     """Score every predictor on every frame."""
     space = predictors["teacher"].bundle.label_space
     counts: dict[str, list[np.ndarray]] = {name: [] for name in predictors}
@@ -84,7 +85,6 @@ def accuracy(predictors: dict[str, Predictor], frames: FrameDataset) -> dict[str
         for name, classes in ids.items():
             counts[name].append(confusion_matrix(classes[None], sample[LABEL], space.num_classes)[0].numpy())
             same[name].append(float((classes == ids["teacher"]).float().mean()))
-    patients = [str(row[VIDEO]) for row in frames.data]
     scores = {name: iou(np.stack(matrices)) for name, matrices in counts.items()}
     by_patient = {
         name: np.array([miou(row) for row in class_iou(pool_by_video(np.stack(matrices), patients)[1])])
@@ -145,7 +145,7 @@ def main() -> None:
                 for name, run in (("teacher", args.teacher), ("student", args.student))
             },
             "accuracy": accuracy(
-                contenders(teacher, windows, student), validation_frames(args.teacher, teacher, args.data)
+                contenders(teacher, windows, student), *validation_frames(args.teacher, teacher, args.data)
             ),
             "runs": {f"{path.parent.name}/{path.name}": prediction_run(path, student, windows) for path in args.inputs},
             "machine": machine(),
