@@ -1,4 +1,4 @@
-"""A diffusion U-Net that reads an image in patches and sees the clean image, for generators that must train on a CPU."""
+"""A diffusion U-Net that reads an image in patches and predicts the clean image: a generator for a CPU."""
 
 from __future__ import annotations
 
@@ -54,9 +54,21 @@ class PatchDiffusionUNet(DiffusionModelUNet):
         self.alphas_cumprod: Tensor
         self.register_buffer("alphas_cumprod", scheduler.alphas_cumprod.detach().clone().float(), persistent=False)
 
-    def forward(self, x: Tensor, timesteps: Tensor, context: Tensor | None = None, **conditions: Any) -> Tensor:
-        """Return the velocity `(B, C, H, W)` at noisy frames `x` `(B, C, H, W)` and training time steps `(B,)`."""
+    def forward(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor | None = None,
+        class_labels: Tensor | None = None,
+        down_block_additional_residuals: tuple[Tensor] | None = None,
+        mid_block_additional_residual: Tensor | None = None,
+    ) -> Tensor:
+        """Return the velocity `(B, C, H, W)` at noisy frames `x` `(B, C, H, W)` and training time steps `(B,)`.
+
+        The other arguments are those of `DiffusionModelUNet`.
+        """
         patches = F.pixel_unshuffle(x, self.patch)
-        clean = F.pixel_shuffle(super().forward(patches, timesteps, context, **conditions), self.patch)
+        conditions = (context, class_labels, down_block_additional_residuals, mid_block_additional_residual)
+        clean = F.pixel_shuffle(super().forward(patches, timesteps, *conditions), self.patch)
         power = self.alphas_cumprod[timesteps.to(self.alphas_cumprod.device)][:, None, None, None]
         return (power.sqrt() * x - clean) / (1 - power).sqrt().clamp(min=self.min_sigma)
