@@ -60,7 +60,7 @@ def test_counts_are_those_of_the_files(dry_run, phantom, tmp_path):
     line = next(line.split() for line in outcome.out.splitlines() if line.split()[:1] == ["ureter"])
     assert line[1] == str(plan["steps"][1]["train"]["classes"]["ureter"]["frames"])
     assert "2 of 2 training patients come back in later steps" in outcome.out
-    assert max(map(len, outcome.out.splitlines())) <= 100
+    assert max(len(line) for line in outcome.out.splitlines() if str(tmp_path) not in line) <= 100
 
 
 def test_weak_labels_are_counted_as_knowledge_of_absence(dry_run, tmp_path):

@@ -245,7 +245,7 @@ def test_two_runners_never_share_a_folder(stream: Stream, tmp_path: Path) -> Non
 
 
 def test_two_streams_never_share_a_folder(stream: Stream, phantom: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("lap_monai.commands.stream._starter", lambda jobs: _nobody)
+    monkeypatch.setattr("lap_monai.commands.stream._starter", lambda *_: _nobody)
     failed = stream("--methods", "finetune")
     assert "nobody works" in failed.err
     assert "add --resume" in stream("--methods", "finetune").error
@@ -259,7 +259,7 @@ def test_two_streams_never_share_a_folder(stream: Stream, phantom: Path, tmp_pat
 def test_a_study_runs_each_of_its_streams_in_a_folder_of_its_own(
     stream: Stream, tmp_path: Path, phantom: Path, repository: Path, monkeypatch: Any, capsys: Any
 ) -> None:
-    monkeypatch.setattr("lap_monai.commands.stream._starter", lambda jobs: _nobody)
+    monkeypatch.setattr("lap_monai.commands.stream._starter", lambda *_: _nobody)
     stream_file, study = write_files(tmp_path, repository)
     other = tmp_path / "other.yaml"
     other.write_text(stream_file.read_text(encoding="utf-8").replace("name: two", "name: other"), encoding="utf-8")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def test_a_pretraining_is_shared_by_what_it_does_not_depend_on(make_table: Any, 
 
 def test_rows_with_equal_pretrainings_share_them(make_table: Any, study: Study, content: dict[str, Any]) -> None:
     pretrain, finetune = content["rows"]["frozen"]["stages"]
-    free = {"stages": [pretrain, {**finetune, "settings": {"freeze_encoder": False}}]}
+    free = deepcopy({"stages": [pretrain, {**finetune, "settings": {"freeze_encoder": False}}]})  # no YAML aliases
     cells = build_cells(make_table(rows={**content["rows"], "free": free}), study, RUN)
     first = {cell.row.name: cell for cell in reversed(cells)}
     assert first["free"].steps[0] == first["frozen"].steps[0]
