@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lap_monai.checks import UserError
-from lap_monai.commands.table import positive, say, sigterm_ends, tracking_of
+from lap_monai.commands.table import add_tracking, positive, say, sigterm_ends, tracking_of
 
 if TYPE_CHECKING:
     from lap_monai.data import Stream
@@ -44,13 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--until", type=_number, metavar="STEP", help="stop after this step; later ones need --resume and no --until"
     )
     parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="methods at a time (default: 1)")
-    parser.add_argument(
-        "--tracking",
-        nargs="?",
-        const="",
-        metavar="URI",
-        help="track with MLflow, a child run a process (default URI: MLFLOW_TRACKING_URI, else RUN/mlruns.db)",
-    )
+    add_tracking(parser)
     parser.add_argument(
         "--dry-run", action="store_true", help="count frames, patients and pixels of each step; run nothing"
     )

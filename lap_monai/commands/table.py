@@ -42,13 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shard", type=_shard, default=(1, 1), metavar="I/N", help="run part I of N; parts may run side by side"
     )
-    parser.add_argument(
-        "--tracking",
-        nargs="?",
-        const="",
-        metavar="URI",
-        help="track with MLflow, a child run a process (default URI: MLFLOW_TRACKING_URI, else RUN/mlruns.db)",
-    )
+    add_tracking(parser)
     parser.add_argument("--dry-run", action="store_true", help="list cells, frames, patients and time; run nothing")
     parser.epilog = "Exit status: 0 if every cell that was asked for has its results, 1 if not."
 
@@ -113,6 +107,17 @@ def _starter(args: argparse.Namespace, table: Table, tracking: TableTracking | N
         return CellProcess(cell, args.data.resolve(), surroundings, args.processes, extras, busy)
 
     return start
+
+
+def add_tracking(parser: argparse.ArgumentParser) -> None:
+    """Declare the option that `tracking_of` is given."""
+    parser.add_argument(
+        "--tracking",
+        nargs="?",
+        const="",
+        metavar="URI",
+        help="track with MLflow, a child run a process (default URI: MLFLOW_TRACKING_URI, else RUN/mlruns.db)",
+    )
 
 
 @contextmanager

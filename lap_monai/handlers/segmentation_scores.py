@@ -43,7 +43,7 @@ class SegmentationScores(Metric):
         class_prefix: begins the names of the per-class metrics.
 
     Examples:
-        In a bundle::
+        In a bundle:
 
             "key_val_metric": {"val_mean_iou": {"_target_": "lap_monai.handlers.SegmentationScores",
                                                 "label_space": "@label_space"}}
