@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
-from lap_monai.experiments.children import process_identity, start_process
+from lap_monai.experiments.children import process_identity
 from lap_monai.experiments.durations import duration
 from lap_monai.experiments.step import EVALUATE, Step, Work
 from lap_monai.experiments.step_state import cell_warnings, read_state, step_done, write_state
+from lap_monai.experiments.warm_process import Child, start_command
 from lap_monai.files import read_json, write_json
 
 #: Seconds that a process gets to end by itself after SIGTERM.
@@ -74,7 +75,7 @@ class CellProcess:
         self.say = say
         self._waiting = list(cell.steps)
         self._step: Step | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Child | None = None
         self._log: IO[bytes] | None = None
         self._log_start = 0
         self._clock = self._began = time.monotonic()
@@ -121,7 +122,7 @@ class CellProcess:
         self._step, self._clock = step, time.monotonic()
         self._log = (step.folder / f"log_{step.name}.txt").open("ab")
         self._log_start = self._log.tell()
-        self._process = start_process(self.command(step), self.environment, self._log)
+        self._process = start_command(self.command(step), self.environment, self._log)
         write_state(
             step, "running", process=process_identity(self._process.pid), seconds=read_state(step).get("seconds", 0)
         )

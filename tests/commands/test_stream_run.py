@@ -129,7 +129,7 @@ def stream(
 ) -> Stream:
     """Run the two steps in this process."""
     monkeypatch.setenv("LAP_MONAI_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("lap_monai.experiments.cell_process.start_process", run_here)
+    monkeypatch.setattr("lap_monai.experiments.cell_process.start_command", run_here)
 
     def run(*words: object, out: Path | None = None, data: Path = phantom, **changes: Any) -> Outcome:
         stream_file, study = write_files(tmp_path, repository, **changes)

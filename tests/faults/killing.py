@@ -318,7 +318,7 @@ def _become(words: Sequence[str], environment: Mapping[str, str], log: IO[bytes]
         os.environ.update(environment)
         if first is not None:
             first()
-        cell_process.start_process = _start_process
+        cell_process.start_command = _start_process
         status = main(list(words))
     except SystemExit as ending:
         status = ending.code if isinstance(ending.code, int) else 1
