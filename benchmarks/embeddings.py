@@ -12,6 +12,9 @@ length 1, so that methods with and without trained heads can be compared.
 - `separability`: mean recall over classes of a nearest-centroid classifier of pixels, its centroids from all other
   patients: how well classes lie apart across patients before the decoder.
 
+Beside them, `terms`: every loss term in the first and the last epoch. The contrast of B images that the network cannot
+tell apart is ln(B - 1) a scale.
+
     python -m lap_monai table configs/tables/T.yaml --data DATA --out RUN
     python benchmarks/embeddings.py RUN --out docs/evidence/T_embeddings.json
 """
@@ -40,6 +43,9 @@ from lap_monai.networks import encoder_decoder
 #: Pixels of a class and frame that are looked at, at most, per scale.
 PIXELS = 64
 
+#: What a history tells beside the terms of the loss.
+NO_TERMS = ("epoch", "seconds", "lr", "loss", "without_positive")
+
 
 def cell_figures(folder: Path) -> dict[str, dict[str, float]]:
     """Return scale → figures of the cell in `folder`."""
@@ -64,6 +70,13 @@ def cell_figures(folder: Path) -> dict[str, dict[str, float]]:
             "separability": separability(features, labels, patients)
         }
     return figures
+
+
+def terms(folder: Path) -> dict[str, list[float]]:
+    """Return loss term → its mean in the first and in the last epoch of the cell in `folder`."""
+    history = read_json(folder / "history.json")
+    names = [name for name in history[0] if name not in NO_TERMS and not name.startswith("val_")]
+    return {name: [history[0][name], history[-1][name]] for name in names}
 
 
 def image_figures(vectors: np.ndarray, patients: np.ndarray, content: np.ndarray) -> dict[str, float]:
@@ -142,6 +155,18 @@ def summary(cells: list[dict[str, Any]], reference: str) -> list[dict[str, Any]]
     return rows
 
 
+def mean_terms(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Average the terms over the subsets of each method and budget."""
+    grouped: dict[tuple[str, float], list[dict[str, list[float]]]] = defaultdict(list)
+    for cell in cells:
+        grouped[cell["method"], cell["budget"]].append(cell["terms"])
+    return [
+        {"method": method, "budget": budget}
+        | {name: [_rounded(np.mean([one[name][end] for one in found])) for end in (0, 1)] for name in found[0]}
+        for (method, budget), found in grouped.items()
+    ]
+
+
 def _rounded(value: Any) -> float | None:
     return None if np.isnan(value) else round(float(value), 4)
 
@@ -154,13 +179,14 @@ def main() -> None:
     table = read_json(args.run / "results.json")
     cells = [
         {key: row[key] for key in ("method", "budget", "subset", "seed")}
-        | {"scales": cell_figures(args.run / row["folder"])}
+        | {"terms": terms(args.run / row["folder"]), "scales": cell_figures(args.run / row["folder"])}
         for row in tqdm(table["rows"], desc="cells", disable=None)
     ]
     report = {
         "table": table["table"],
         "labels": table["labels"],
         "reference": table["reference"],
+        "terms": mean_terms(cells),
         "summary": summary(cells, table["reference"]),
         "cells": cells,
     }
