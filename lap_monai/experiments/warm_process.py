@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from lap_monai.experiments.children import start_process
 
 #: What a bundle run imports.
 _PRELOADED = (
-    *("lap_monai.__main__", "lap_monai.commands.run", "lap_monai.experiments", "lap_monai.data", "lap_monai.handlers"),
+    *("lap_monai.commands.run", "lap_monai.experiments", "lap_monai.data", "lap_monai.handlers"),
     *("lap_monai.losses", "lap_monai.networks", "lap_monai.transforms", "lap_monai.reports"),
     *("monai.bundle", "monai.engines", "monai.networks.nets"),
 )
@@ -105,14 +106,11 @@ def _be(words: list[str], environment: dict[str, str], log: str, folder: str) ->
     os.environ.clear()
     os.environ.update(environment)
     torch.set_num_threads(int(environment.get("OMP_NUM_THREADS") or torch.get_num_threads()))
-    from lap_monai.__main__ import main
-
     sys.argv = ["lap_monai", *words]
     try:
-        status = main(words)
+        runpy.run_module("lap_monai", run_name="__main__", alter_sys=True)
     finally:
         atexit._run_exitfuncs()  # multiprocessing leaves without them
-    sys.exit(status)
 
 
 def _end_with_runner() -> None:
