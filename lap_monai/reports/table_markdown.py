@@ -123,7 +123,7 @@ def _comparisons(results: Mapping[str, Any]) -> Iterator[str]:
     yield (
         "Difference: mean over patients of the patient's mean IoU, each averaged over draws and seeds first. "
         "p: sign-flip permutation test over patients. Decided: p < 0.05 and neither interval contains 0, which takes "
-        "5 patients and 5 draws."
+        "6 patients and 5 draws."
         + (f" Of {tested} tests, chance alone would decide up to {0.05 * tested:.1f}." if tested else "")
     )
     yield ""

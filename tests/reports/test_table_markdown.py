@@ -17,7 +17,7 @@ POOLED = (
 EXPLAINED = (
     "Difference: mean over patients of the patient's mean IoU, each averaged over draws and seeds first. p: sign-flip "
     "permutation test over patients. Decided: p < 0.05 and neither interval contains 0, which takes "
-    "5 patients and 5 draws."
+    "6 patients and 5 draws."
 )
 
 
