@@ -2,7 +2,7 @@
 
 For every finished cell of a table's run folder the trained encoder sees the evaluated frames. An image's embedding is
 each map's maxima, as the projection heads take them, each feature with mean 0 and variance 1 over the frames, scaled to
-length 1, so that methods with and without trained heads can be compared.
+length 1, so that methods with and without trained heads can be compared. Scale 1 is the finest.
 
 - `alignment`: mean squared distance of frames of **different patients** with equal class vectors (Wang and Isola 2020;
   smaller: more alike), and `gap`: by how much other frames of different patients are farther apart;
