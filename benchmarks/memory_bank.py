@@ -32,7 +32,7 @@ from lap_monai.handlers import CrossBatchMemory, LossInjector, PrepareMixedBatch
 from lap_monai.losses import ClassContrastiveLoss, MultiLabelLoss, SegmentationLoss
 from lap_monai.networks import MultiTaskSegmenter
 
-CLASSES, FEATURES, SIZE = 8, (8, 16, 32, 64, 128, 8), (72, 128)
+CLASSES, FEATURES, SIZE = 8, (8, 16, 32, 64, 128, 8), (48, 80)
 
 #: Row of the table → images with masks, images without, size of the memory.
 CONTENDERS = {"batch_200": (60, 140, 0), "batch_32": (10, 22, 0), "batch_32_memory": (10, 22, 168)}
