@@ -142,8 +142,8 @@ def _crossed_interval(both: Floats, resamples: int, level: float, generator: np.
     draws, patients = both.shape
     rows = generator.integers(draws, size=(resamples, draws))
     columns = generator.integers(patients, size=(resamples, patients))
-    means = [float(np.nanmean(skip_nan_mean(both[np.ix_(r, c)]))) for r, c in zip(rows, columns, strict=True)]
-    return _percentiles(np.array(means), level)
+    drawn = both[rows.T[:, :, None], columns]  # (draws, resamples, patients)
+    return _percentiles(skip_nan_mean(skip_nan_mean(drawn).T), level)
 
 
 def _percentiles(values: Floats, level: float) -> Interval:
