@@ -101,13 +101,17 @@ def test_draws_that_disagree_widen_the_interval_over_draws_only() -> None:
     assert found.draws_better == 3
 
 
-def test_crossed_interval_equals_a_loop() -> None:
+@pytest.mark.parametrize("unscored", [[], [(0, 1), (3, 1), (3, 5)]], ids=["all scored", "some lack the class"])
+def test_crossed_interval_equals_a_loop(unscored: list[tuple[int, int]]) -> None:
     generator = np.random.default_rng(3)
     both = generator.normal(0.02, 0.1, (6, 7))
+    for place in unscored:
+        both[place] = np.nan
     means = []
     for _ in range(3000):
         rows, columns = generator.integers(6, size=6), generator.integers(7, size=7)
-        means.append(np.mean([[both[r, c] for c in columns] for r in rows]))
+        patients = [[both[r, c] for r in rows if np.isfinite(both[r, c])] for c in columns]
+        means.append(np.mean([np.mean(scores) for scores in patients if scores]))
     found = paired_difference(both, np.zeros_like(both), resamples=3000)
     np.testing.assert_allclose(found.interval_with_draws, np.quantile(means, [0.025, 0.975]), atol=0.01)
 
