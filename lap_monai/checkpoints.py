@@ -67,9 +67,23 @@ def write_checkpoint(
             if keep_previous and Path(path).is_file():
                 os.replace(path, previous_checkpoint(path))
     except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
+        if (stop := _stop_below(error)) is not None:
+            raise stop from None
         raise UserError(
             f"Cannot write the checkpoint {str(path)!r}: {error}. Free space or name another folder."
         ) from error
+
+
+def _stop_below(error: BaseException) -> BaseException | None:
+    """The Ctrl-C or exit that `error` hides, if there is one.
+
+    A file checks for signals between its writes. torch closes its archive all the same, finds it short, and raises a
+    RuntimeError about that in the place of the KeyboardInterrupt.
+    """
+    below: BaseException | None = error
+    while below is not None and isinstance(below, Exception):
+        below = below.__context__
+    return below
 
 
 def read_checkpoint(

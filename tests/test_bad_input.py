@@ -554,7 +554,7 @@ def test_a_process_that_is_stopped_goes_on_where_it_was(cli: CommandLine, number
     # Python itself ends by SIGINT once a KeyboardInterrupt went through `eval`, as MONAI's configs use it; a shell sees
     # 130 either way.
     expected = {signal.SIGINT: (130, -2), signal.SIGTERM: (143,), signal.SIGKILL: (-9,)}
-    assert process.returncode in expected[number]
+    assert process.returncode in expected[number], err
     status = read_json(cli.out / "run.json")["status"]
     assert status == ("running" if number == signal.SIGKILL else "interrupted")
     assert "Traceback" not in err

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import copy
 import io
+import os
 import pickle
 import random
+import signal
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -98,6 +100,46 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         write_checkpoint(path, {"model": network(2)})
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+class Interrupted(io.FileIO):
+    """A file that gets a signal at one of its writes."""
+
+    def __init__(self, path: Path, number: signal.Signals, left: int) -> None:
+        super().__init__(path, "w")
+        self.number, self.left = number, left
+
+    def write(self, data: Any) -> int:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), self.number)
+        return super().write(data)
+
+
+def leave(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+@pytest.mark.parametrize(
+    ("number", "stop"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)], ids=["SIGINT", "SIGTERM"]
+)
+@pytest.mark.parametrize("write", [1, 2, 3, 5, 8, 13])
+def test_a_stop_amid_a_write_stays_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: int, number: signal.Signals, stop: type[BaseException]
+) -> None:
+    write_checkpoint(tmp_path / "model.pt", {"model": network(0)})
+    usual = signal.signal(signal.SIGTERM, leave)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "open", lambda path, _mode: Interrupted(path, number, write))
+            with pytest.raises(stop):
+                write_checkpoint(tmp_path / "model.pt", {"model": network(1)})
+    finally:
+        signal.signal(signal.SIGTERM, usual)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
+    kept = network(2)
+    read_checkpoint(tmp_path / "model.pt", {"model": kept})
+    assert same(kept, network(0))
 
 
 def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
