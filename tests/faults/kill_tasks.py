@@ -140,7 +140,7 @@ def prepare(place: Path, short: bool) -> dict[str, Task]:
     _do(place, "phantom", data, "--videos", 4, "--frames", 4, "--clips", 2, "--size", "96x64", "--workers", 1)
     _do(
         place,
-        *("phantom", patients, "--layout", "dsad", "--videos", 8, "--frames", 1, "--size", "64x48", "--workers", 1),
+        *("phantom", patients, "--layout", "dsad", "--videos", 12, "--frames", 1, "--size", "64x48", "--workers", 1),
     )
     for name, content in (("tiny", TRAIN), ("tiny_generator", GENERATOR)):
         write_json(place / f"{name}.json", content)
