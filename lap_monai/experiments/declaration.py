@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,10 +28,11 @@ class Declaration:
     def __init__(self, path: Path, content: dict[str, Any]) -> None:
         self.path, self.content = path, content
 
-    def _bundle_folder(self, key: str) -> Path:
-        folder = (self.path.parent / str(self.content[key])).resolve()
-        if not (folder / "configs").is_dir():
-            self._fail(f"{key} {self.content[key]!r}: no such bundle beside the {self.what} file, at {str(folder)!r}")
+    def _bundle_folder(self, name: Any, where: str) -> Path:
+        folder = (self.path.parent / str(name)).resolve()
+        # Unlike `Path.is_dir`, no error for a name that no file system takes.
+        if not os.path.isdir(folder / "configs"):
+            self._fail(f"{where} {name!r}: no such bundle beside the {self.what} file, at {str(folder)!r}")
         return folder
 
     def _config_files(self, names: Any, where: str, bundle: Path) -> tuple[Path, ...]:
@@ -42,7 +44,7 @@ class Declaration:
     def _config_file(self, name: str, where: str, bundle: Path) -> Path:
         folder = bundle / "configs"
         for file in (folder / name, self.path.parent / name):
-            if file.is_file():
+            if os.path.isfile(file):
                 return file.resolve()
         hint = did_you_mean(name, (file.name for file in folder.glob("*.json")))
         self._fail(f"{where}: no config {name!r}.{hint}".rstrip("."))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,7 +158,7 @@ class _Reader(Declaration):
     def study(self) -> StreamStudy:
         known = "name description bundle configs settings generator methods run seeds streams reference expected_time"
         self._keys(self.content, known, "the study", needed="name bundle generator methods")
-        bundle = self._bundle_folder("bundle")
+        bundle = self._bundle_folder(self.content["bundle"], "bundle")
         methods = self._methods(bundle)
         chosen = self._list("run", (str,), "methods", list(methods))
         for name in chosen:
@@ -186,9 +187,7 @@ class _Reader(Declaration):
     def _generator(self) -> Recipe:
         declared = self._mapping(self.content["generator"], "generator")
         self._keys(declared, "bundle configs settings sampling audit", "generator", needed="bundle")
-        folder = (self.path.parent / str(declared["bundle"])).resolve()
-        if not (folder / "configs").is_dir():
-            self._fail(f"generator: no bundle {declared['bundle']!r} beside the study file, at {str(folder)!r}")
+        folder = self._bundle_folder(declared["bundle"], "bundle of the generator")
         return Recipe(
             folder,
             self._config_files(declared.get("configs") or [], "configs of the generator", folder),
@@ -219,7 +218,7 @@ class _Reader(Declaration):
 
     def _stream(self, name: str) -> Path:
         path = (self.path.parent / name).resolve()
-        if not path.is_file():
+        if not os.path.isfile(path):
             self._fail(f"streams: no file {name!r} beside the study file, at {str(path)!r}")
         return path
 

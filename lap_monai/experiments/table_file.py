@@ -142,7 +142,7 @@ class _Reader(Declaration):
         return numbers[0], numbers[1] if len(numbers) > 1 else None
 
     def _bundle(self) -> Path:
-        return self._bundle_folder("bundle")
+        return self._bundle_folder(self.content["bundle"], "bundle")
 
     def _configs(self, names: Any, where: str) -> tuple[Path, ...]:
         return self._config_files(names, where, self._bundle())

@@ -55,8 +55,7 @@ class Preprocessing:
         size, mode, scale = None, "area", None
         for transform in transforms:
             if isinstance(transform, mt.Resized) and scale is None and _is_plain(transform):
-                height, width = ensure_tuple(transform.resizer.spatial_size)
-                size, mode = (int(height), int(width)), str(transform.mode[0])
+                size, mode = _height_and_width(transform, config), str(transform.mode[0])
             elif isinstance(transform, mt.ScaleIntensityRanged) and scale is None:
                 scale = transform.scaler
             elif not isinstance(transform, _LAYOUT):
@@ -104,6 +103,13 @@ def _halved(image: Pixels) -> torch.Tensor:
     sums = np.empty((3, image.shape[0] // 2, image.shape[1] // 2), dtype=np.float32)
     np.add(rows[:, 0::2].transpose(2, 0, 1), rows[:, 1::2].transpose(2, 0, 1), out=sums)
     return torch.from_numpy(sums).mul_(0.25)
+
+
+def _height_and_width(transform: mt.Resized, config: str) -> tuple[int, int]:
+    size = ensure_tuple(transform.resizer.spatial_size)
+    if len(size) != 2:
+        raise UserError(f"preprocessing in {config!r} resizes to {list(size)}; give a height and a width.")
+    return int(size[0]), int(size[1])
 
 
 def _is_plain(transform: mt.Resized) -> bool:

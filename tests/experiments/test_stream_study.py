@@ -60,6 +60,8 @@ def test_an_unknown_method_is_named_with_what_may_have_been_meant(load: Any) -> 
         ({"generator": {}}, "generator lacks bundle"),
         ({"run": ["dclc"]}, "Unknown method 'dclc'"),
         ({"streams": ["none.yaml"]}, "no file 'none.yaml'"),
+        ({"streams": ["x" * 5000]}, "no file 'xxx"),
+        ({"generator": {"bundle": "x" * 5000}}, "no such bundle"),
         ({"base": "other.yaml"}, "No study"),
     ],
 )

@@ -63,6 +63,8 @@ def test_splits_are_an_axis(make_table: Any) -> None:
         ({"settings": {"split": "x"}, "splits": ["zhang_1"]}, "'split' is what cells differ in"),
         ({"reference": "supervized"}, "Did you mean 'supervised'?"),
         ({"bundle": "nowhere"}, "no such bundle"),
+        ({"bundle": "x" * 5000}, "no such bundle"),
+        ({"rows": {"a": {"overlays": ["x" * 5000]}}}, "no config 'xxx"),
         ({"name": None}, "lacks name"),
         (
             {"published": {"source": "x", "rows": {"a": {0.1: {"Liver": "high"}}}}},

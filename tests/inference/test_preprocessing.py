@@ -56,6 +56,8 @@ def test_a_transform_that_is_not_computed_is_refused_by_name():
     transforms = [Resized("image", (4, 4), mode="area"), NormalizeIntensityd("image")]
     with pytest.raises(UserError, match=r"'a\.json' has NormalizeIntensityd"):
         Preprocessing.of_transforms(transforms, "a.json")
+    with pytest.raises(UserError, match=r"'a\.json' resizes to \[4\]; give a height and a width"):
+        Preprocessing.of_transforms([Resized("image", (4,), mode="area")], "a.json")
     with pytest.raises(UserError, match="lacks ScaleIntensityRanged"):
         Preprocessing.of_transforms(transforms[:1], "a.json")
 
