@@ -50,6 +50,7 @@ FOREIGN = {
     "srun",
     "sbatch",
     "pre-commit",
+    "nvflare",
 }
 
 

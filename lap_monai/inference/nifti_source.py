@@ -148,7 +148,8 @@ def _stem(name: str) -> str:
 def _load(file: Path) -> Any:
     try:
         return nib.load(file)
-    except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError) as error:
+    # The last two: nibabel makes an int of an offset in the header that is NaN or infinite.
+    except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, ValueError, OverflowError) as error:
         reason = str(error).replace(str(file), file.name).splitlines()[0]
         raise UserError(f"{str(file)!r} is damaged or no NIfTI file ({reason}); copy it again.") from None
     except (OSError, EOFError, zlib.error) as error:

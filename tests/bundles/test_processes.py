@@ -154,48 +154,86 @@ def test_two_processes_train_a_generator_and_three_draw_a_set_as_one(generator: 
     assert other == first
 
 
-#: Overlay: the second rank dies as by `kill -9` when the second epoch begins.
+#: Overlay: the second rank dies as by `kill -9` when the second epoch of the first launch begins.
 DYING_RANK = {
     "+imports": ["$from ignite.engine import Events", "$import signal"],
     "run": [
-        "$@train#trainer.add_event_handler(Events.EPOCH_STARTED,"
-        " lambda engine, rank=@rank: os.kill(os.getpid(), signal.SIGKILL) if (engine.state.epoch, rank) == (2, 1)"
-        " else None)",
+        "$@train#trainer.add_event_handler(Events.EPOCH_STARTED, lambda engine, rank=@rank:"
+        " os.kill(os.getpid(), signal.SIGKILL)"
+        " if (engine.state.epoch, rank, os.environ['TORCHELASTIC_RESTART_COUNT']) == (2, 1, '0') else None)",
         "$@train#trainer.run()",
     ],
 }
 
 
-def test_a_killed_rank_ends_the_training_cleanly_and_it_resumes_where_it_was(
-    settings: dict[str, Any], tmp_path: Path
-) -> None:
-    """The launcher itself: no rank waits for the dead one, and what they leave goes on to the bit."""
-    (tmp_path / "dying.json").write_text(json.dumps(DYING_RANK))
+#: One thread, no GPU, and a store of its own for every start of the ranks.
+ALONE = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+
+
+def launch(root: Path, options: list[str], **overrides: Any) -> subprocess.CompletedProcess[str]:
+    """Run a training whose second rank dies, on two processes of `torchrun`."""
+    (root.parent / "dying.json").write_text(json.dumps(DYING_RANK))
     configs = BUNDLES / "cholecseg8k_contrastive" / "configs"
-    names = [*(configs / f"{name}.json" for name in ("train", "phantom", "multi_gpu_train")), tmp_path / "dying.json"]
-    told = settings | {"epochs": 2, "resume": "auto", "optimizer#_target_": "torch.optim.AdamW"}
-    broken = tmp_path / "broken"
-    places = {"bundle_root": configs.parent, "ckpt_dir": broken / "models", "output_dir": broken / "eval"}
-    words = [f"--config_file={[str(name) for name in names]}", "--logging_file=False"]
-    words += [f"--{key}={value}" for key, value in (told | places).items()]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"]
-    done = subprocess.run(
-        [*launcher, f"--master_port={free_port()}", "-m", "monai.bundle", "run", *words],
-        cwd=tmp_path,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    files = [configs / f"{name}.json" for name in ("train", "phantom", "multi_gpu_train")]
+    names = [str(file) for file in (*files, root.parent / "dying.json")]
+    places = {"bundle_root": configs.parent, "ckpt_dir": root / "models", "output_dir": root / "eval"}
+    words = [f"--config_file={names}", "--logging_file=False"]
+    words += [f"--{key}={value}" for key, value in (overrides | places).items()]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", *options]
+    return subprocess.run(
+        [*launcher, "-m", "monai.bundle", "run", *words],
+        cwd=root.parent,
+        env=os.environ
+        | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"},
         capture_output=True,
         text=True,
         timeout=500,
     )
+
+
+def assert_same_training(one: Path, other: Path) -> None:
+    """Fail if networks or losses differ in a bit."""
+    for key in ("model", "heads"):
+        assert torch.equal(vector(load(one)[key]), vector(load(other)[key]))
+    assert [row["loss"] for row in history(one)] == [row["loss"] for row in history(other)]
+
+
+@pytest.fixture(scope="module")
+def to_die(settings: dict[str, Any]) -> dict[str, Any]:
+    return settings | {"epochs": 2, "resume": "auto", "optimizer#_target_": "torch.optim.AdamW"}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(to_die: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run("cholecseg8k_contrastive", ["train", "phantom"], tmp_path_factory.mktemp("undisturbed"), 2, **to_die)
+
+
+def test_a_killed_rank_ends_the_training_cleanly_and_it_resumes_where_it_was(
+    to_die: dict[str, Any], undisturbed: Path, tmp_path: Path
+) -> None:
+    """The launcher itself: no rank waits for the dead one, and what they leave goes on to the bit."""
+    broken = tmp_path / "broken"
+    done = launch(broken, [f"--master_port={free_port()}"], **to_die)
     assert done.returncode != 0
     assert (broken / "models" / "checkpoint.pt").is_file(), done.stderr[-6000:]
     assert "exitcode: -9" in " ".join(done.stderr.split()), done.stderr[-3000:]
     assert [row["epoch"] for row in history(broken)] == [1]
-    run("cholecseg8k_contrastive", ["train", "phantom"], broken, 2, **told)
-    whole = run("cholecseg8k_contrastive", ["train", "phantom"], tmp_path / "whole", 2, **told)
-    for key in ("model", "heads"):
-        assert torch.equal(vector(load(broken)[key]), vector(load(whole)[key]))
-    assert [row["loss"] for row in history(broken)] == [row["loss"] for row in history(whole)]
+    run("cholecseg8k_contrastive", ["train", "phantom"], broken, 2, **to_die)
+    assert_same_training(broken, undisturbed)
+
+
+def test_torchrun_starts_the_ranks_again_and_they_go_on(
+    to_die: dict[str, Any], undisturbed: Path, tmp_path: Path
+) -> None:
+    """With the environment of docs/scale.md: in a shared store they read addresses of the dead."""
+    meeting = ["--nnodes=1:1", "--max-restarts=1", "--rdzv_backend=c10d", f"--rdzv_endpoint=localhost:{free_port()}"]
+    done = launch(tmp_path / "restarted", meeting, **to_die)
+    assert done.returncode == 0, done.stderr[-6000:]
+    record = read_json(tmp_path / "restarted" / "eval" / "run.json")
+    assert record["status"] == "completed"
+    (earlier,) = record["earlier"]
+    assert earlier["status"] in ("failed", "unfinished")  # rank 0 saw the other's end, or was ended before it did
+    assert_same_training(tmp_path / "restarted", undisturbed)
 
 
 def test_batches_that_the_processes_cannot_share_are_refused(settings: dict[str, Any], tmp_path: Path) -> None:

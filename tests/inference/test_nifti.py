@@ -214,6 +214,16 @@ def test_what_is_no_nifti_is_refused(content: bytes, tmp_path: Path) -> None:
         NiftiSource(path)
 
 
+@pytest.mark.parametrize("offset", [float("nan"), float("inf"), float("-inf")])
+def test_a_header_without_a_finite_offset_is_refused(offset: float, tmp_path: Path) -> None:
+    path = save(tmp_path / "bad.nii", FRAMES)
+    content = bytearray(path.read_bytes())
+    content[108:112] = np.float32(offset).tobytes()  # vox_offset of NIfTI-1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"bad\.nii' is damaged"):
+        NiftiSource(path)
+
+
 def test_a_folder_without_nifti_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no NIfTI file"):
         NiftiSource(tmp_path)
