@@ -125,6 +125,12 @@ def epoch_of(trainer: SupervisedTrainer) -> Epoch:
     return lambda: trainer.run()
 
 
+def finish(trainer: SupervisedTrainer) -> None:
+    """End the run that `epoch_of` has interrupted; Ignite complains of one that is merely dropped."""
+    trainer.state.max_epochs = trainer.state.epoch
+    trainer.run()
+
+
 def our_trainer(
     overlays: Sequence[str], features: Sequence[int], root: Path, args: argparse.Namespace
 ) -> SupervisedTrainer:
@@ -250,9 +256,11 @@ def compare(features: Sequence[int], zoo: CacheDataset, scratch: Path, args: arg
     """Measure all contenders with one network. The loops take as many steps as the epochs have."""
     contenders: dict[str, Epoch] = {}
     watches: dict[str, Watch] = {}
+    trainers = []
     for workers, name in ((0, "zoo"), *(() if args.cpu_time else ((2, "zoo_workers"),))):
         trainer = zoo_trainer(features, zoo, workers, scratch / name, args)
         contenders[name] = epoch_of(trainer)
+        trainers.append(trainer)
     for prefix, overlays in (("", ["supervised"]), ("multi_", [])):
         for suffix, more in (("", []), ("_batched", ["batch_augmentation"])):
             name = f"{prefix}ours{suffix}"
@@ -262,7 +270,10 @@ def compare(features: Sequence[int], zoo: CacheDataset, scratch: Path, args: arg
                 network = MultiTaskSegmenter(unet(features), SPACE.num_classes) if prefix else unet(features)
                 contenders[f"{prefix}plain"] = plain_loop(network, list(trainer.data_loader), args)
             contenders[name] = watches[name].around(epoch_of(trainer))
+            trainers.append(trainer)
     seconds = interleaved(contenders, args.rounds, clock=clock(args))
+    for trainer in trainers:
+        finish(trainer)
     images = {name: args.steps * args.masked * (3 if name.startswith("multi") else 1) for name in seconds}
     pairs = {
         "plain/ours": ">= 0.95",
