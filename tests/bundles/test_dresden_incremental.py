@@ -222,6 +222,20 @@ def test_joint_training_sees_all_frames_and_starts_anew(run: Run, tmp_path: Path
     assert weights(tmp_path / "models" / "model.pt")["final_conv.bias"].shape == (4,)
 
 
+@pytest.mark.parametrize("steps_per_epoch", [3, None])
+def test_joint_training_takes_as_many_iterations_as_the_steps_together(
+    stream: Path, tmp_path: Path, steps_per_epoch: int | None
+) -> None:
+    def iterations(configs: list[str], step: str) -> int:
+        given = {"step_datalist": str(stream / f"{step}.json"), "steps_per_epoch": steps_per_epoch}
+        workflow = make(configs, tmp_path, **TINY | {"cache_dir": str(stream / "cache")} | given)
+        workflow.initialize()
+        return len(workflow.parser.get_parsed_content("train#sampler"))
+
+    of_steps = [iterations(["train", "finetune"], step) for step in ("step0", "step1")]
+    assert iterations(["train", "joint"], "joint") == sum(of_steps)
+
+
 def test_inference_takes_the_network_of_a_step(stream: Path, first: dict[str, str], tmp_path: Path) -> None:
     from PIL import Image
 
