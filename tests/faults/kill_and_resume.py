@@ -124,14 +124,14 @@ def kill_and_resume(
     return report
 
 
-def _evidence(reports: list[Report], seed: int) -> dict[str, Any]:
+def _evidence(reports: list[Report], seed: int, git: dict[str, Any] | None) -> dict[str, Any]:
     return {
         "kills": sum(len(report.kills) for report in reports),
         "bit_identical": not any(report.different for report in reports),
         "seed": seed,
         "tasks": [report.plain() for report in reports],
         "versions": versions(),
-        "git": git_revision(),
+        "git": git,
         "command": command_line(),
     }
 
@@ -156,6 +156,7 @@ def main() -> int:
     parser.add_argument("--tasks", help="of train,table,stream,generate,predict (default: all)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.json", help="where the report goes")
     args = parser.parse_args()
+    git = git_revision()  # now: what this writes may be a file of the tree
     torch.set_num_threads(1)  # sums in one order
     prediction_run.CHECKPOINT_SECONDS = 0.0  # a tiny run would be over before its first checkpoint
     with tempfile.TemporaryDirectory(prefix="faults_") as name:
@@ -169,7 +170,7 @@ def main() -> int:
             reports.append(kill_and_resume(tasks[task], place, whole, each, args.seed))
             last = reports[-1].plain()
             print({key: value for key, value in last.items() if key != "moments"}, flush=True)
-            write_json(args.out, _evidence(reports, args.seed))
+            write_json(args.out, _evidence(reports, args.seed, git))
     different = [entry for report in reports for entry in report.different]
     print(f"wrote {args.out}: {sum(len(report.kills) for report in reports)} kills, {len(different)} files differ")
     return 1 if different else 0
