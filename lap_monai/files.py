@@ -6,6 +6,7 @@ import glob
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,9 @@ from typing import Any
 from uuid import uuid4
 
 from lap_monai.checks import UserError
+
+#: Names that `replacing` gives.
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}(\.[^.]*)?")
 
 
 @contextmanager
@@ -45,6 +49,16 @@ def remove_leftovers(path: str | Path) -> None:
     path = Path(path)
     for left in path.parent.glob(f".{glob.escape(path.stem)}.????????{glob.escape(path.suffix)}"):
         left.unlink(missing_ok=True)
+
+
+def remove_all_leftovers(folder: str | Path) -> None:
+    """Remove what processes that were killed while they wrote below `folder` have left; for one writer at a time.
+
+    One walk, where `remove_leftovers` of each of many files would list their folder as often.
+    """
+    for path in Path(folder).rglob(".*"):
+        if _TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> Path:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lap_monai.checks import UserError
-from lap_monai.files import read_json, remove_leftovers, replacing, write_json, write_text
+from lap_monai.files import read_json, remove_all_leftovers, remove_leftovers, replacing, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -43,6 +43,25 @@ def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path
         (tmp_path / name).touch()
     remove_leftovers(path)
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(others)
+
+
+def test_leftovers_of_any_file_below_a_folder_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    """Whatever a writer is killed at, what it leaves bears the name that `replacing` gave."""
+    left = []
+    whole = ["a/frame.1.png", "a/b/labels.nii.gz", "run.json", "a/no suffix"]
+    for name in whole:
+        with replacing(tmp_path / name) as temporary:
+            temporary.touch()
+            left.append(temporary)
+    for path in left:
+        path.touch()
+    others = [".hidden", ".frames.csv", "a/.hidden.png", "a/.0123abcd.png", "a/frame.0123abcd.png", "a/.x.0123ABCD.png"]
+    for name in others:
+        (tmp_path / name).touch()
+    (tmp_path / ".folder.0123abcd.png").mkdir()
+    remove_all_leftovers(tmp_path)
+    found = {file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*") if file.is_file()}
+    assert found == {*others, *whole}
 
 
 def test_parents_are_made(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from lap_monai.checks import UserError
-from lap_monai.files import read_json, write_json
+from lap_monai.files import read_json, remove_all_leftovers, write_json
 from lap_monai.inference.frame_table import FILE_NAME, FrameTable, read_rows
 from lap_monai.inference.painter import Painter
 from lap_monai.inference.pipeline import FrameFilter, Pipeline
@@ -98,6 +98,7 @@ class _Run:
         self.finished = earlier if earlier is not None and earlier["status"] == "completed" else None
         if self.finished is not None:
             return
+        remove_all_leftovers(folder)
         output = Output(
             folder=folder,
             source=source,

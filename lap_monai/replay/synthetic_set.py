@@ -107,6 +107,7 @@ class SyntheticSet:
             found = cls.open(folder)
             found._require_same(asked)
             return found
+        remove_leftovers(folder / MANIFEST)  # of a process that was killed while it began the set
         if folder.exists() and any(folder.iterdir()):
             raise UserError(
                 f"{str(folder)!r} holds files but no {MANIFEST}; name another folder for the synthetic set."

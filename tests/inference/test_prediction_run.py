@@ -117,6 +117,7 @@ def test_a_run_that_is_broken_off_goes_on_where_it_was(write_video, predictor, t
     assert all(len(decoded(segment)) == 1 for segment in segments)
     with (tmp_path / "out" / ".frames.csv").open("a") as file:
         file.write("6,000006,0.2")  # the line that a kill tore
+    (tmp_path / "out" / "labels" / ".000006.0123abcd.png").touch()  # and the image that it left half-written
     record = predict(
         source, predictor, tmp_path / "out", Options(write=["labels", "overlay"], compare=False, resume=True)
     )

@@ -153,6 +153,12 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
         start(tmp_path)
 
 
+def test_a_set_that_was_killed_at_its_first_file_begins_anew(tmp_path: Path) -> None:
+    (tmp_path / ".manifest.0123abcd.json").write_text("{")
+    assert len(start(tmp_path)) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
 @pytest.mark.parametrize("images", [np.zeros((2, 8, 8, 3), np.uint8), np.zeros((2, *SIZE, 3))])
 def test_images_of_another_size_or_type_are_refused(synthetic: SyntheticSet, images: np.ndarray) -> None:
     with pytest.raises(UserError, match=r"set of 12x8 images was given .*; generate with frame_size \[8, 12\]"):
