@@ -23,7 +23,7 @@ from lap_monai.files import read_json, write_json
 _GRACE = 30.0
 
 #: How warnings begin that tell something about a cell rather than about a library.
-_TELLING = ("the budget", "no training frame", "split ")
+_TELLING = ("the budget", "no training frame", "split ", "the synthetic images")
 
 
 @dataclass(frozen=True)

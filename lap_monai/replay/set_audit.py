@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,8 @@ class SetAudit:
     colour, no harder for the teacher. Of near-duplicates the surer stays; of what is left, `target_count` images are
     chosen so that every class has its share. Scores, reasons and the audit go into the manifest, the teacher's label
     maps and probabilities beside the images that stay.
+
+    Where the images as a whole are much less like the training frames than new patients' frames are (KID), it warns.
 
     A second run takes back what an earlier one decided. An interrupted one leaves the manifest as it was.
 
@@ -157,6 +161,7 @@ class SetAudit:
             "quality": self._quality(images, features, verdicts.passed, training, held_out),
         }
         self._record(indices, verdicts, results)
+        _warn_if_unlike(results["quality"])
         samples = [verdicts.passed[i] for i in evenly(len(verdicts.passed), _SHOWN)]
         nearest = np.argsort(found.pixel.distance, kind="stable")[:_PAIRS].tolist()
         return AuditOutcome(
@@ -272,6 +277,23 @@ class SetAudit:
         for image in self.synthetic.images:
             if image.dropped:
                 remove_teacher_labels(self.synthetic, image.index)
+
+
+def _warn_if_unlike(quality: Mapping[str, Mapping[str, Any]]) -> None:
+    """Say so if the images as a whole are not like frames, which no judgement of one image at a time can tell.
+
+    The measure of "like" is what frames of new patients reach; two standard deviations of KID's subsets are noise.
+    """
+    kept, held_out = quality["kept"], quality["held_out"]
+    if "kid" not in kept or "kid" not in held_out:
+        return
+    noise = math.hypot(kept["kid_std"], held_out["kid_std"])
+    if kept["kid"] - held_out["kid"] > 2 * noise:
+        warnings.warn(
+            f"the synthetic images are unlike frames: KID {kept['kid']:.2g} ± {kept['kid_std']:.2g}, frames of new "
+            f"patients {held_out['kid']:.2g} ± {held_out['kid_std']:.2g}; train their generator for longer.",
+            stacklevel=3,
+        )
 
 
 class _Verdicts:

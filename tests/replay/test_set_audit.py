@@ -124,6 +124,20 @@ def test_keeps_what_could_be_a_new_patient_and_says_why_the_rest_goes(
     assert json.loads((outcome[0] / "out" / "audit.json").read_text())["kept"] == len(found.kept)
 
 
+def test_warns_of_a_set_that_is_unlike_frames_though_no_image_alone_is(
+    parts: dict[str, Any], teacher: Teacher, operations: Operations, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    frames = operations.held_out[::3]
+    audited(drawn(tmp_path / "frames", {"good": frames}), parts, teacher, tmp_path)
+    assert not [told for told in recwarn if "unlike frames" in str(told.message)]
+    # Each frame's own pixels, in rows that are out of order: its statistics of colour stay what they were.
+    rng = np.random.default_rng(0)
+    shuffled = np.stack([frame[rng.permutation(len(frame))] for frame in frames])
+    with pytest.warns(UserWarning, match="synthetic images are unlike frames: KID .* train their generator for longer"):
+        kept = audited(drawn(tmp_path / "noise", {"noise": shuffled}), parts, teacher, tmp_path).results["kept"]
+    assert kept > len(shuffled) / 2
+
+
 def test_leaves_pictures_for_a_report(
     outcome: tuple[Path, AuditOutcome], images: dict[str, np.ndarray], operations: Operations
 ) -> None:
