@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from lap_monai.checks import UserError
-from lap_monai.files import read_json, remove_all_leftovers, remove_leftovers, replacing, write_json, write_text
+from lap_monai.files import (
+    read_json,
+    remove_all_leftovers,
+    remove_leftovers,
+    replacing,
+    rounded,
+    write_json,
+    write_text,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -79,3 +87,12 @@ def test_json_holds_what_json_can_hold(tmp_path: Path) -> None:
     path = write_json(tmp_path / "v.json", value)
     assert read_json(path) == {"nan": None, "array": [1.0, None], "tensor": 2, "path": "x", "3": [1]}
     json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} in the file"))
+
+
+def test_rounded_cuts_floats_at_any_depth_and_nothing_else() -> None:
+    value = {"a": [0.123456789, {"b": 123456.789}], "c": 7, "d": None, "e": True, "f": "0.123456789", "g": 1e-12 / 3}
+    assert rounded(value) == {
+        "a": [0.123457, {"b": 123457.0}], "c": 7, "d": None, "e": True, "f": "0.123456789", "g": 3.33333e-13,
+    }  # fmt: skip
+    assert rounded(float("inf")) == float("inf")
+    assert rounded(0.126, digits=1) == 0.1

@@ -13,7 +13,7 @@ from lap_monai.experiments.stream_collect import collect_stream
 from lap_monai.experiments.stream_files import StreamFiles
 from lap_monai.experiments.stream_panels import draw_replay_samples, draw_stream_panels
 from lap_monai.experiments.stream_study import StreamStudy
-from lap_monai.files import read_json, write_json, write_text
+from lap_monai.files import read_json, rounded, write_json, write_text
 from lap_monai.handlers.training_history import rows_to_csv
 from lap_monai.reports import render_stream_markdown, write_stream_report
 
@@ -34,7 +34,7 @@ def write_stream(
     panels = _or_none(lambda: draw_stream_panels(files, cells))
     samples = _or_none(lambda: draw_replay_samples(files, cells))
     return [
-        write_json(run_dir / "results.json", results),
+        write_json(run_dir / "results.json", rounded(results)),
         write_text(run_dir / "results.csv", rows_to_csv([flat_row(row) for row in results["rows"]])),
         write_text(run_dir / "results.md", render_stream_markdown(results)),
         write_stream_report(run_dir / "report.html", results, stream.label_space, panels, samples),
