@@ -9,7 +9,7 @@ Sets and trainings are made before and only collected here:
 
     python -m monai.bundle run --config_file configs/audit.json …            (in the replay bundle; once a sampler)
     python -m lap_monai run …/train.json …/supervised.json configs/overlays/replay_utility.json …   (and evaluate.json)
-    python benchmarks/replay.py --data DATA --audits phantom/dpm20=RUN/audit.json … --runs phantom/replay=RUN …
+    python benchmarks/replay.py --data DATA --audits phantom/dpm20=RUN/audit.json … --runs phantom/replay/0=RUN …
 """
 
 from __future__ import annotations
@@ -102,6 +102,16 @@ def utility(run: Path) -> dict[str, Any]:
     return {key: row[key] for key in ("method", "split", "miou", "iou", "n_frames", "n_videos", "seed")}
 
 
+def over_seeds(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Mean and range of the mIoU of the runs that share a name but for what follows its last `/`."""
+    names = dict.fromkeys(name.rpartition("/")[0] for name in rows)
+    return {
+        name: {"runs": len(scores)} | spread(scores)
+        for name in names
+        if (scores := [row["miou"] for key, row in rows.items() if key.rpartition("/")[0] == name])
+    }
+
+
 def named(words: Sequence[str]) -> dict[str, Path]:
     """`NAME=PATH` words as a dict."""
     return {name: Path(path) for name, _, path in (word.partition("=") for word in words)}
@@ -113,7 +123,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of the research data sets; without it the phantom alone")
     parser.add_argument("--out", type=Path, default=Path("docs/evidence/replay.json"))
     parser.add_argument("--audits", nargs="*", default=[], metavar="NAME=audit.json")
-    parser.add_argument("--runs", nargs="*", default=[], metavar="NAME=RUN", help="evaluated run folders")
+    parser.add_argument("--runs", nargs="*", default=[], metavar="NAME/SEED=RUN", help="evaluated run folders")
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--planted", type=int, default=100, help="training frames a draw of which copies are planted")
     parser.add_argument("--level", type=float, default=0.01)
@@ -135,11 +145,13 @@ def main() -> None:
             name: measure(*load(root, Path(folder) / "cache"), args.draws, args.planted, args.level, args.seed)
             for name, root in roots.items()
         }
+    used = {name: utility(path) for name, path in named(args.runs).items()}
     report = {
         "description": (__doc__ or "").splitlines()[0],
         "audit": audits,
         "sets": {name: audited_set(path) for name, path in named(args.audits).items()},
-        "utility": {name: utility(path) for name, path in named(args.runs).items()},
+        "utility": used,
+        "utility_over_seeds": over_seeds(used),
         "settings": {"draws": args.draws, "planted": args.planted, "level": args.level, "seed": args.seed},
         "machine": machine(),
     }
