@@ -12,7 +12,7 @@ from lap_monai.replay.nearest import Nearest
 from lap_monai.replay.pixel_space import PixelSpace
 from lap_monai.replay.planted import plant_copies
 from lap_monai.replay.quality import kid, ms_ssim_diversity, precision_recall
-from lap_monai.replay.samplers import THRESHOLDS, Denoiser, ImageNoise, ddim, ddpm, dpm_solver
+from lap_monai.replay.samplers import THRESHOLDS, Denoiser, ImageNoise, ddim, ddpm, dpm_solver, sde_dpm_solver
 from lap_monai.replay.schedules import NoiseSchedule, zero_terminal_snr
 from lap_monai.replay.selection import select_balanced
 from lap_monai.replay.set_audit import REASONS, AuditOutcome, Neighbours, SetAudit
@@ -72,6 +72,7 @@ __all__ = [
     "precision_recall",
     "read_probabilities",
     "replay_rows",
+    "sde_dpm_solver",
     "select_balanced",
     "synthetic_rows",
     "verify_set",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lap_monai.checks import UserError, require_choice
-from lap_monai.replay.samplers import Denoiser, ImageNoise, ddim, ddpm, dpm_solver
+from lap_monai.replay.samplers import Denoiser, ImageNoise, ddim, ddpm, dpm_solver, sde_dpm_solver
 from lap_monai.replay.schedules import NoiseSchedule
 
 __all__ = ["SAMPLERS", "FrameGenerator", "check_frame_size", "weights_sha256"]
@@ -23,6 +23,7 @@ SAMPLERS: dict[str, Callable[[Denoiser, ImageNoise, NoiseSchedule, int], Tensor]
     "ddpm": lambda denoise, draw, schedule, steps: ddpm(denoise, draw(), schedule, steps, draw),
     "ddim": lambda denoise, draw, schedule, steps: ddim(denoise, draw(), schedule, steps),
     "dpm_solver": lambda denoise, draw, schedule, steps: dpm_solver(denoise, draw(), schedule, steps),
+    "sde_dpm_solver": lambda denoise, draw, schedule, steps: sde_dpm_solver(denoise, draw(), schedule, steps, draw),
 }
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lap_monai.checks import UserError, require_choice
 from lap_monai.replay.schedules import NoiseSchedule
 
-__all__ = ["THRESHOLDS", "Denoiser", "ImageNoise", "ddim", "ddpm", "dpm_solver"]
+__all__ = ["THRESHOLDS", "Denoiser", "ImageNoise", "ddim", "ddpm", "dpm_solver", "sde_dpm_solver"]
 
 #: `(x_t, t)` → the image that a network sees behind the noise, both `(B, C, H, W)`.
 Denoise = Callable[[Tensor, int], Tensor]
@@ -142,13 +142,20 @@ def ddpm(
     return ddim(denoise, noise, schedule, steps, eta=1.0, draw=draw)
 
 
-def dpm_solver(denoise: Denoise, noise: Tensor, schedule: NoiseSchedule, steps: int) -> Tensor:
+def dpm_solver(
+    denoise: Denoise,
+    noise: Tensor,
+    schedule: NoiseSchedule,
+    steps: int,
+    draw: Callable[[], Tensor] | None = None,
+) -> Tensor:
     """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): second order in the log-SNR, still one evaluation a step.
 
     Each step extrapolates the clean image from the last two predictions. The first step, which has one, and the last,
     which ends at infinite log-SNR, are of first order: DDIM's.
 
-    Args and returns as `ddim`, without fresh noise.
+    Args and returns as `ddim`; with `draw` it is SDE-DPM-Solver++(2M) (ibid., section 3.4 of the second version), which
+    adds fresh noise in every step as DDPM does, of which it is the second order.
     """
     x = noise
     last, last_width = noise, math.inf  # as if predicted infinitely far away: no extrapolation
@@ -156,11 +163,27 @@ def dpm_solver(denoise: Denoise, noise: Tensor, schedule: NoiseSchedule, steps: 
         clean = denoise(x, now)
         width = schedule.log_snr(then) - schedule.log_snr(now)
         extrapolation = 0.0 if then is None or math.isinf(last_width) else width / (2 * last_width)
+        expected = torch.lerp(clean, last, -extrapolation)
         # exp(-width) written as a ratio, which is finite at both ends of the schedule
         ratio = schedule.sigma(then) / schedule.sigma(now)
-        x = ratio * x + (schedule.alpha(then) - schedule.alpha(now) * ratio) * torch.lerp(clean, last, -extrapolation)
+        if draw is None:
+            x = ratio * x + (schedule.alpha(then) - schedule.alpha(now) * ratio) * expected
+        else:
+            kept = ratio**2 * schedule.alpha(now) / schedule.alpha(then)
+            x = kept * x + (schedule.alpha(then) - schedule.alpha(now) * kept) * expected
+            if then is not None:
+                x = x + _posterior_deviation(schedule, now, then) * draw()
         last, last_width = clean, width
     return x
+
+
+def sde_dpm_solver(
+    denoise: Denoise, noise: Tensor, schedule: NoiseSchedule, steps: int, draw: Callable[[], Tensor] | None = None
+) -> Tensor:
+    """`dpm_solver` with fresh noise, which is needed: what an imperfect network errs in one step, later ones repair."""
+    if draw is None:
+        raise ValueError("sde_dpm_solver needs fresh noise; give draw.")
+    return dpm_solver(denoise, noise, schedule, steps, draw)
 
 
 def _steps(schedule: NoiseSchedule, steps: int) -> Iterator[tuple[int, int | None]]:

@@ -12,7 +12,7 @@ from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
 from torch import Tensor, nn
 
 from lap_monai.checks import UserError
-from lap_monai.replay import Denoiser, ImageNoise, NoiseSchedule, ddim, ddpm, dpm_solver
+from lap_monai.replay import Denoiser, ImageNoise, NoiseSchedule, ddim, ddpm, dpm_solver, sde_dpm_solver
 
 MEAN, DEVIATION = 0.3, 0.4
 
@@ -102,6 +102,33 @@ def test_ancestral_sampling_of_a_gaussian_draws_from_it() -> None:
     # 36,864 pixels: the standard errors are 0.002 and 0.0015; 300 steps are not infinitely many
     assert float(images.mean()) == pytest.approx(MEAN, abs=0.01)
     assert float(images.std()) == pytest.approx(DEVIATION, abs=0.013)
+
+
+def test_ancestral_sampling_of_second_order_draws_from_a_gaussian_in_few_steps() -> None:
+    schedule = NoiseSchedule.of(DDPMScheduler(1000, "cosine"))
+
+    def drawn(sampler: Callable[..., Tensor]) -> Tensor:
+        draw = ImageNoise(range(12), (3, 32, 32))
+        return sampler(gaussian(schedule), draw(), schedule, 16, draw)
+
+    first, second = drawn(ddpm), drawn(sde_dpm_solver)
+    # standard errors as above
+    assert float(second.mean()) == pytest.approx(MEAN, abs=0.01)
+    assert abs(float(second.std()) - DEVIATION) < abs(float(first.std()) - DEVIATION) / 2
+
+
+def test_the_first_step_with_fresh_noise_is_ddpms() -> None:
+    asked: dict[str, list[Tensor]] = {"ddpm": [], "sde_dpm_solver": []}
+    for sampler in (ddpm, sde_dpm_solver):
+
+        def denoise(x: Tensor, time: int, name: str = sampler.__name__) -> Tensor:
+            asked[name].append(x)
+            return gaussian(FINE)(x, time)
+
+        draw = ImageNoise(range(4), (3, 5, 6))
+        sampler(denoise, noise_of(), FINE, 5, draw)
+    torch.testing.assert_close(asked["ddpm"][1], asked["sde_dpm_solver"][1], rtol=0, atol=1e-12)
+    assert (asked["ddpm"][2] - asked["sde_dpm_solver"][2]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("sampler", [ddim, dpm_solver])
@@ -262,3 +289,5 @@ def test_noise_of_an_image_does_not_depend_on_its_company() -> None:
 def test_fresh_noise_is_asked_for() -> None:
     with pytest.raises(ValueError, match="give draw"):
         ddim(gaussian(FINE), noise_of(), FINE, 3, eta=0.5)
+    with pytest.raises(ValueError, match="give draw"):
+        sde_dpm_solver(gaussian(FINE), noise_of(), FINE, 3)
