@@ -144,7 +144,7 @@ class SetAudit:
             verdicts.score("feature_distance", found.feature.distance)
         self._refuse_odd_ones(verdicts, images, answers, training, held_out)
         self._refuse_repetitions(verdicts, images, answers, audit, features)
-        results = {
+        results: dict[str, Any] = {
             "set": self.synthetic.folder.name,
             "generator": self.synthetic.generator,
             "sampler": self.synthetic.sampler,
