@@ -119,7 +119,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/evidence/sampling.json"))
     args = parser.parse_args()
     torch.manual_seed(0)
-    settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
+    settings = {key: value.name if isinstance(value, Path) else value for key, value in vars(args).items()}
     found = measure(configured(args), args)
     write_json(
         args.out,
