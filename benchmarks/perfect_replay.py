@@ -48,12 +48,13 @@ def exchange(stage: Path, frames: list[str], seed: int) -> None:
         image["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     if before == [image["sha256"] for image in manifest["images"]]:
         return
-    for image in manifest["images"]:
-        image |= {"scores": {}, "dropped": []}
-    write_json(stage / "set" / "manifest.json", manifest | {"audit": None})
+    # The manifest last: with the new hashes in it an interrupted exchange would count as done.
     for name in FOLLOWS:
         path = stage / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    for image in manifest["images"]:
+        image |= {"scores": {}, "dropped": []}
+    write_json(stage / "set" / "manifest.json", manifest | {"audit": None})
 
 
 def prepare(args: argparse.Namespace) -> None:
@@ -84,6 +85,15 @@ def scores(run: Path, method: str) -> dict[str, dict[str, float]]:
             iou = read_json(last / "results.json")["rows"][0]["iou"]
             found[seed.name] = {part: mean(iou[name] for name in names) for part, names in parts.items()}
     return found
+
+
+def kids(run: Path) -> dict[str, dict[str, float]]:
+    """KID to the training frames, of each set's kept images and of new patients' frames, as its audit says."""
+    return {
+        path.parent.name.rpartition("_")[0]: {part: round(quality[part]["kid"], 4) for part in ("kept", "held_out")}
+        for path in sorted((run / "shared").glob("synthetic_*/audit.json"))
+        if (quality := read_json(path)["quality"])
+    }
 
 
 def summary(found: dict[str, dict[str, float]]) -> dict[str, Any]:
@@ -127,6 +137,7 @@ def main() -> None:
             "description": (__doc__ or "").splitlines()[0],
             "method": args.method,
             "scores": contenders,
+            "kid": {"generator": kids(args.run), "perfect": kids(args.work)},
             "settings": {"stream": args.stream.name, "study": args.study.name, "part": "test"},
             "machine": machine(),
         },

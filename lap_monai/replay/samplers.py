@@ -154,8 +154,8 @@ def dpm_solver(
     Each step extrapolates the clean image from the last two predictions. The first step, which has one, and the last,
     which ends at infinite log-SNR, are of first order: DDIM's.
 
-    Args and returns as `ddim`; with `draw` it is SDE-DPM-Solver++(2M) (ibid., section 3.4 of the second version), which
-    adds fresh noise in every step as DDPM does, of which it is the second order.
+    Args and returns as `ddim`; with `draw` it is SDE-DPM-Solver++(2M) (ibid., for the reverse-time SDE), which adds
+    fresh noise in every step as DDPM does, of which it is the second order.
     """
     x = noise
     last, last_width = noise, math.inf  # as if predicted infinitely far away: no extrapolation

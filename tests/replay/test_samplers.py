@@ -117,20 +117,6 @@ def test_ancestral_sampling_of_second_order_draws_from_a_gaussian_in_few_steps()
     assert abs(float(second.std()) - DEVIATION) < abs(float(first.std()) - DEVIATION) / 2
 
 
-def test_the_first_step_with_fresh_noise_is_ddpms() -> None:
-    asked: dict[str, list[Tensor]] = {"ddpm": [], "sde_dpm_solver": []}
-    for sampler in (ddpm, sde_dpm_solver):
-
-        def denoise(x: Tensor, time: int, name: str = sampler.__name__) -> Tensor:
-            asked[name].append(x)
-            return gaussian(FINE)(x, time)
-
-        draw = ImageNoise(range(4), (3, 5, 6))
-        sampler(denoise, noise_of(), FINE, 5, draw)
-    torch.testing.assert_close(asked["ddpm"][1], asked["sde_dpm_solver"][1], rtol=0, atol=1e-12)
-    assert (asked["ddpm"][2] - asked["sde_dpm_solver"][2]).abs().max() > 1e-3
-
-
 @pytest.mark.parametrize("sampler", [ddim, dpm_solver])
 def test_one_step_returns_what_the_network_sees_in_noise(sampler: Callable[..., Tensor]) -> None:
     noise = noise_of()
@@ -139,17 +125,22 @@ def test_one_step_returns_what_the_network_sees_in_noise(sampler: Callable[..., 
     )
 
 
-def test_the_first_step_of_the_second_order_solver_is_ddims() -> None:
-    asked: dict[str, list[Tensor]] = {"ddim": [], "dpm_solver": []}
-    for sampler in (ddim, dpm_solver):
+@pytest.mark.parametrize(("first_order", "second_order"), [(ddim, dpm_solver), (ddpm, sde_dpm_solver)])
+def test_the_first_step_of_a_second_order_solver_is_of_first_order(
+    first_order: Callable[..., Tensor], second_order: Callable[..., Tensor]
+) -> None:
+    asked: dict[str, list[Tensor]] = {first_order.__name__: [], second_order.__name__: []}
+    for sampler, seen in zip((first_order, second_order), asked.values(), strict=True):
 
-        def denoise(x: Tensor, time: int, name: str = sampler.__name__) -> Tensor:
-            asked[name].append(x)
+        def denoise(x: Tensor, time: int, seen: list[Tensor] = seen) -> Tensor:
+            seen.append(x)
             return gaussian(FINE)(x, time)
 
-        sampler(denoise, noise_of(), FINE, 5)
-    torch.testing.assert_close(asked["ddim"][1], asked["dpm_solver"][1], rtol=0, atol=1e-12)
-    assert (asked["ddim"][2] - asked["dpm_solver"][2]).abs().max() > 1e-3
+        fresh = {"draw": ImageNoise(range(4), (3, 5, 6))} if first_order is ddpm else {}
+        sampler(denoise, noise_of(), FINE, 5, **fresh)
+    first, second = asked.values()
+    torch.testing.assert_close(first[1], second[1], rtol=0, atol=1e-12)
+    assert (first[2] - second[2]).abs().max() > 1e-3
 
 
 # --- MONAI's schedulers ----------------------------------------------------------------------------------------------
