@@ -69,13 +69,12 @@ def table_1(size: tuple[int, int] = (256, 256), epochs: int = 200) -> float:
 
 
 def stream(steps: int, epochs: int = 60, batch: int = 16, images: int = 1000) -> float:
-    """Operations of DDCL over a DSAD stream: student and teacher, an expert and a generator a step, and its images."""
+    """Operations of DDCL over a DSAD stream: student and teacher, a generator a step, and its images."""
     frames = DSAD / steps
     decoded = unet_flops(1, 0, (256, 256))[0]
     training = frames * epochs * (3 + 1) * decoded * batch / (batch / 2)  # as many synthetic frames as real ones
-    expert = frames * epochs * 3 * decoded
     generator = frames * 200 * 3 * generator_flops(1) + images * 20 * generator_flops(1)
-    return steps * (training + expert + generator)
+    return steps * (training + generator)
 
 
 def main() -> None:

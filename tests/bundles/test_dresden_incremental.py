@@ -162,7 +162,8 @@ METHODS: dict[tuple[str, ...], set[str]] = {
     ("sigmoid", "ddcl", "ddcl_sigmoid"): {"kd", "contrast"},
     ("ddcl", "ddcl_no_replay"): {"kd", "contrast"},
     ("ddcl", "ddcl_no_contrast"): {"kd"},
-    ("ddcl", "ddcl_no_expert"): {"kd", "contrast"},
+    ("ddcl", "ddcl_expert"): {"kd", "contrast"},
+    ("sigmoid", "ddcl", "ddcl_sigmoid", "ddcl_expert"): {"kd", "contrast"},
     ("ddcl", "ddcl_no_memory"): {"kd", "contrast"},
     ("ddcl", "ddcl_hard"): {"kd", "contrast"},
     ("ddcl", "ddcl_all_teachers"): {"kd", "contrast"},
@@ -174,11 +175,12 @@ def given(overlays: tuple[str, ...], stream: Path, first: dict[str, str]) -> dic
     head = "sigmoid" if {"sigmoid", "ssul"} & set(overlays) else "softmax"
     told: dict[str, Any] = {"previous_checkpoint": first[head]}
     if "ddcl" in overlays:
-        expert = first["sigmoid_expert" if head == "sigmoid" else "expert"]
-        told |= {"synthetic_sets": [str(stream / "synthetic")], "expert_checkpoint": expert}
+        told["synthetic_sets"] = [str(stream / "synthetic")]
         told |= {key: value for key, value in SMALL.items() if f"ddcl_no_{key.split('_')[0]}" not in overlays}
     if "ddcl_no_contrast" in overlays:
         told = {key: value for key, value in told.items() if key not in SMALL}
+    if "ddcl_expert" in overlays:
+        told["expert_checkpoint"] = first["sigmoid_expert" if head == "sigmoid" else "expert"]
     if "ddcl_all_teachers" in overlays:
         told["earlier_checkpoints"] = [first[head]]
     return told
@@ -316,12 +318,12 @@ def test_cached_answers_are_those_of_the_networks(
     run: Run, stream: Path, first: dict[str, str], tmp_path: Path
 ) -> None:
     """Of frames that are neither scaled, cropped nor mirrored, up to the rounding to bytes."""
-    told = given(("ddcl",), stream, first) | {"window": list(SIZE), "learning_rate": 0.05, "epochs": 2}
+    told = given(("ddcl", "ddcl_expert"), stream, first) | {"window": list(SIZE), "learning_rate": 0.05, "epochs": 2}
     told |= {f"train#preprocessing#{name}": 0 for name in ("scale", "flip", "blur_prob")}
     # New rows, a projection and its anchors are drawn at random, otherwise where networks are built in another order.
     told |= {"init": "background", "contrast_weight": 0, "memory_size": 0, "network_def#embedding_dim": None}
-    run(["train", "ddcl"], tmp_path / "cached", **told)
-    run(["train", "ddcl"], tmp_path / "asked", **told | {"train#dataset#soft_targets": None})
+    run(["train", "ddcl", "ddcl_expert"], tmp_path / "cached", **told)
+    run(["train", "ddcl", "ddcl_expert"], tmp_path / "asked", **told | {"train#dataset#soft_targets": None})
     cached, asked = history(tmp_path / "cached"), history(tmp_path / "asked")
     assert asked["kd"] > 0.01
     assert cached["kd"] == pytest.approx(asked["kd"], rel=0.05)

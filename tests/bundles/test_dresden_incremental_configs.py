@@ -94,4 +94,4 @@ def test_the_methods_page_names_values_that_exist(repository: Path) -> None:
     for name in set(re.findall(r"`(\w+\.json)`", text)):
         assert (CONFIGS / name).is_file(), name
     values = re.findall(r"`([a-z_]+)`", text.partition("| # | decision |")[2].partition("\n\n")[0])
-    assert set(values) <= {*merged(["train", "ddcl"])}
+    assert set(values) <= {*merged(["train", "ddcl", "ddcl_expert"])}

@@ -109,7 +109,7 @@ def write_files(folder: Path, repository: Path, **changes: Any) -> tuple[Path, P
             "exemplar": {"settings": {"exemplars": 2}},
             # Two iterations teach a generator noise, of which the audit keeps nothing: so all is taken, kept or not.
             "ddcl": {"settings": {**DDCL, "synthetic_rows": EVERY_IMAGE}},
-            "strict": {"overlays": ["ddcl.json"], "settings": DDCL},
+            "strict": {"overlays": ["ddcl.json", "ddcl_expert.json"], "settings": DDCL},
         },
     }
     write_json(folder / "tiny_steps.json", TINY)

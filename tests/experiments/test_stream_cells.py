@@ -55,9 +55,9 @@ def test_a_method_declares_what_outlives_a_step_by_referring_to_it() -> None:
         return used_inputs(merge_configs([CONFIGS / f"{name}.json" for name in ("train", *names)]))
 
     assert used("finetune") == used("mib") == {"previous_checkpoint"}
-    assert used("ddcl") == {"previous_checkpoint", "synthetic_sets", "expert_checkpoint", "previous_memory"}
+    assert used("ddcl") == {"previous_checkpoint", "synthetic_sets", "previous_memory"}
     assert used("ddcl", "ddcl_no_replay") == used("ddcl") - {"synthetic_sets"}
-    assert used("ddcl", "ddcl_no_expert") == used("ddcl") - {"expert_checkpoint"}
+    assert used("ddcl", "ddcl_expert") == used("ddcl") | {"expert_checkpoint"}
     assert used("ddcl", "ddcl_all_teachers") == used("ddcl") | {"earlier_checkpoints"}
     assert used("exemplar") == {"previous_checkpoint", "previous_exemplars"}
 
@@ -81,18 +81,19 @@ def test_a_method_whose_step_0_has_another_head_is_refused(study: StreamStudy, t
 
 
 def test_methods_are_given_what_they_declare_and_no_more(build: Any) -> None:
-    cells = {cell.method.name: cell for cell in build("finetune", "ddcl", "exemplar", "ddcl_all_teachers")}
+    cells = {cell.method.name: cell for cell in build("finetune", "ddcl", "ddcl_expert", "exemplar", "ddcl_all_teachers")}
     offered = {"synthetic_sets", "expert_checkpoint", "earlier_checkpoints", "previous_memory", "previous_exemplars"}
     assert not offered & set(inputs(cells["finetune"], 2))
-    assert offered & set(inputs(cells["ddcl"], 1)) == {"synthetic_sets", "expert_checkpoint"}
-    assert offered & set(inputs(cells["ddcl"], 2)) == {"synthetic_sets", "expert_checkpoint", "previous_memory"}
+    assert offered & set(inputs(cells["ddcl"], 1)) == {"synthetic_sets"}
+    assert offered & set(inputs(cells["ddcl"], 2)) == {"synthetic_sets", "previous_memory"}
+    assert offered & set(inputs(cells["ddcl_expert"], 2)) == {"synthetic_sets", "expert_checkpoint", "previous_memory"}
     assert [len(inputs(cells["ddcl"], number)["synthetic_sets"]) for number in (1, 2)] == [1, 2]
     assert offered & set(inputs(cells["exemplar"], 2)) == {"previous_exemplars"}
     assert len(inputs(cells["ddcl_all_teachers"], 2)["earlier_checkpoints"]) == 2
 
 
 def test_generators_and_experts_are_shared_and_judged_before_their_images_are_used(build: Any) -> None:
-    first, second = build("ddcl", "ddcl_hard")
+    first, second = build("ddcl_expert", "ddcl_expert_on_real")
     names = [(step.number, step.name, step.folder.name.split("_")[0]) for step in first.steps]
     before = names[: names.index((1, "train", "step"))]
     assert before == [

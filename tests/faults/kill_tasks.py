@@ -250,13 +250,13 @@ def _stream(place: Path, data: Path, short: bool) -> Task:
             "sampling": {"count": 6, "steps": 3},
             "audit": {"level": 0.1},
         },
-        "methods": {"finetune": None, "ddcl": {"settings": ddcl}},
+        "methods": {"finetune": None, "ddcl_expert": {"settings": ddcl}},
     }
     steps = {**NETWORK, "architecture#features": FEATURES, "epochs": 1 if short else 2, "real_per_batch": 4}
     write_json(place / "tiny_steps.json", steps)
     for name, content in (("two", stream), ("study", study)):
         (place / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    methods = "finetune" if short else "ddcl"
+    methods = "finetune" if short else "ddcl_expert"
     synthetic = (
         () if short else ("run/shared/synthetic_*/set/images/*/*.png", "run/shared/synthetic_*/set/manifest.json")
     )
