@@ -3,8 +3,8 @@
 Steps on the same images and the same U-Net, taken in turn in one process; half of the images are real, with masks, and
 half synthetic, without:
 
-- `ddcl`: the bundle's parts, with ddcl_expert.json the dearest choice: what teacher and expert say of all images at hand as bytes, completed labels,
-  distillation, cross-image contrast with a full memory;
+- `ddcl`: the bundle's parts, with ddcl_expert.json, its dearest form: what teacher and expert say of all images at
+  hand as bytes, completed labels, distillation, cross-image contrast with a full memory;
 - `ddcl_asked`: the same, with teacher and expert asked about all images in every step;
 - `finetune`: a stock `SupervisedTrainer` step with the bundle's supervised loss, every image with a mask.
 

@@ -81,7 +81,8 @@ def test_a_method_whose_step_0_has_another_head_is_refused(study: StreamStudy, t
 
 
 def test_methods_are_given_what_they_declare_and_no_more(build: Any) -> None:
-    cells = {cell.method.name: cell for cell in build("finetune", "ddcl", "ddcl_expert", "exemplar", "ddcl_all_teachers")}
+    methods = ("finetune", "ddcl", "ddcl_expert", "exemplar", "ddcl_all_teachers")
+    cells = {cell.method.name: cell for cell in build(*methods)}
     offered = {"synthetic_sets", "expert_checkpoint", "earlier_checkpoints", "previous_memory", "previous_exemplars"}
     assert not offered & set(inputs(cells["finetune"], 2))
     assert offered & set(inputs(cells["ddcl"], 1)) == {"synthetic_sets"}
