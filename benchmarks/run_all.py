@@ -28,6 +28,7 @@ SMALLEST = {
     "training_memory": "--size 64 64",
     "memory_bank": "--rounds 1 --steps 1",
     "incremental_step": "--images 4 --size 64 --features 8 16 32 64 128 8 --memory 100 --rounds 3",
+    "generator_step": "--batch 4 --rounds 3 --contenders eager plain_attention channels_last",
     "inference": "--count 2 --rounds 1 --engines torch",
     "cost_model": "",
 }
