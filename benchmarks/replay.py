@@ -102,6 +102,18 @@ def utility(run: Path) -> dict[str, Any]:
     return {key: row[key] for key in ("method", "split", "miou", "iou", "n_frames", "n_videos", "seed")}
 
 
+def training(run: Path) -> dict[str, Any]:
+    """What a generator's training took, by its run folder; the time means something where nothing else ran."""
+    record = read_json(run / "run.json")
+    told = record["settings"]
+    return {
+        "seconds": record["seconds"],
+        "device": record["device"],
+        **{key: told.get(key) for key in ("epochs", "batch_size", "frame_size", "channels", "patch")},
+        "command": [word for word in record["command"].split() if "=" in word],
+    }
+
+
 def over_seeds(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Mean and range of the mIoU of the runs that share a name but for what follows its last `/`."""
     names = dict.fromkeys(name.rpartition("/")[0] for name in rows)
@@ -124,6 +136,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/evidence/replay.json"))
     parser.add_argument("--audits", nargs="*", default=[], metavar="NAME=audit.json")
     parser.add_argument("--runs", nargs="*", default=[], metavar="NAME/SEED=RUN", help="evaluated run folders")
+    parser.add_argument("--trainings", nargs="*", default=[], metavar="NAME=RUN", help="run folders of generators")
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--planted", type=int, default=100, help="training frames a draw of which copies are planted")
     parser.add_argument("--level", type=float, default=0.01)
@@ -149,6 +162,7 @@ def main() -> None:
     report = {
         "description": (__doc__ or "").splitlines()[0],
         "audit": audits,
+        "trainings": {name: training(path) for name, path in named(args.trainings).items()},
         "sets": {name: audited_set(path) for name, path in named(args.audits).items()},
         "utility": used,
         "utility_over_seeds": over_seeds(used),
