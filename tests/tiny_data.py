@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,20 @@ def stripes(*values: int, size: tuple[int, int] = SIZE) -> np.ndarray:
     """A mask of equal vertical stripes of the raw values, `(H, W)` uint8."""
     columns = np.array(values, dtype=np.uint8)[np.arange(size[1]) * len(values) // size[1]]
     return np.tile(columns, (size[0], 1))
+
+
+def write_wide_png(path: Path, values: np.ndarray) -> Path:
+    """Write `(H, W, channels)` uint16 as a PNG of 16 bits a channel, which Pillow cannot."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">L", len(content)) + name + content + struct.pack(">L", zlib.crc32(name + content))
+
+    height, width, channels = values.shape
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    head = chunk(b"IHDR", struct.pack(">LLBBBBB", width, height, 16, kind, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    return path
 
 
 def write_frame(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from lap_monai.checks import UserError
 
@@ -15,6 +15,7 @@ __all__ = [
     "MOST_PIXELS",
     "PICTURE_FORMATS",
     "Label",
+    "has_wide_channels",
     "label_files",
     "read_frame",
     "read_label",
@@ -37,7 +38,8 @@ PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP")
 #: Pixels beyond which a picture is an attack on memory and no frame.
 MOST_PIXELS = 2**26
 
-_WIDE_MODES = {"I", "I;16", "I;16B", "I;16L", "F"}  # PIL modes of more than 8 bits a channel
+_WIDE_MODES = {"I", "I;16", "I;16B", "I;16L", "I;16N", "F"}  # PIL modes of more than 8 bits a channel
+_BITS_PER_SAMPLE = 258  # TIFF tag
 
 
 def read_frame(path: str | Path) -> Image.Image:
@@ -128,6 +130,19 @@ def require_size(image: Image.Image) -> None:
         raise ValueError(f"{image.width}x{image.height} pixels are no frame")
 
 
+def has_wide_channels(image: ImageFile.ImageFile) -> bool:
+    """Whether an opened picture has more than 8 bits a channel; to be asked before it is decoded.
+
+    Of such colours Pillow keeps the high bytes alone, in an ordinary mode: frames of 12 bits would come out black.
+    """
+    if image.mode in _WIDE_MODES:
+        return True
+    if image.format == "PNG":  # not of every format: BMP's `BGR;16` has 16 bits a pixel
+        return any(";16" in str(tile[3]) for tile in image.tile)
+    tags = getattr(image, "tag_v2", {})
+    return image.format == "TIFF" and max(tags.get(_BITS_PER_SAMPLE, (1,))) > 8
+
+
 def _of_size(mask: Image.Image, size: tuple[int, int], path: str | Path) -> Image.Image:
     if mask.size != size:
         raise UserError(
@@ -141,6 +156,7 @@ def _decode(path: str | Path, what: str) -> Image.Image:
     try:
         with Image.open(path, formats=PICTURE_FORMATS) as image:
             require_size(image)
+            is_wide = has_wide_channels(image)
             image.load()
     except FileNotFoundError:
         raise UserError(f"{what} {str(path)!r} does not exist; check the data folder, or drop its row.") from None
@@ -149,6 +165,6 @@ def _decode(path: str | Path, what: str) -> Image.Image:
     except Exception as error:  # for damaged data Pillow's decoders raise errors of many kinds
         reason = str(error) or type(error).__name__
         raise UserError(f"{what} {str(path)!r} cannot be decoded ({reason}); copy it again, or drop its row.") from None
-    if image.mode in _WIDE_MODES:
+    if is_wide:
         raise UserError(f"{what} {str(path)!r} has more than 8 bits a channel; convert it to 8 bits.")
     return image

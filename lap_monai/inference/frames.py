@@ -13,11 +13,10 @@ from PIL import Image, UnidentifiedImageError
 
 from lap_monai.checks import UserError
 from lap_monai.data import natural_key
-from lap_monai.data.image_files import PICTURE_FORMATS, require_size
+from lap_monai.data.image_files import PICTURE_FORMATS, has_wide_channels, require_size
 from lap_monai.inference.source import Failure, Item, Pixels, SourceFormat, register_source
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-_WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L")  # PIL modes of more than 8 bits a channel
 
 
 class FrameFiles:
@@ -107,7 +106,7 @@ def _read(path: Path) -> Pixels:
             pictures = getattr(image, "n_frames", 1)
             if pictures > 1 and image.format != "MPO":
                 raise UserError(f"holds {pictures} pictures; turn it into a video, or save one picture")
-            if image.mode in _WIDE_MODES:
+            if has_wide_channels(image):
                 raise UserError("has more than 8 bits a channel; convert it to 8 bits")
             return np.array(image.convert("RGB"))
     except UserError:

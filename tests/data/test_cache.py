@@ -15,6 +15,7 @@ import pytest
 import torch
 from monai.transforms import Resize
 from PIL import Image
+from tiny_data import write_wide_png
 
 from lap_monai.checks import UserError
 from lap_monai.data import FrameCache, read_mask
@@ -354,6 +355,12 @@ def test_sixteen_bits(write_rows, tmp_path):
     rows = write_rows(2)
     Image.fromarray(np.full((24, 40), 300, np.uint16)).save(rows[0]["label"])
     expect_error(rows, tmp_path / "cache", r"frame_0_mask\.png' has more than 8 bits")
+
+
+def test_sixteen_bits_in_colour(write_rows, tmp_path):
+    rows = write_rows(2)
+    write_wide_png(Path(rows[0]["image"]), np.full((24, 40, 3), 600, np.uint16))
+    expect_error(rows, tmp_path / "cache", "has more than 8 bits")
 
 
 def test_no_rows(tmp_path):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_data import picture
+from tiny_data import picture, write_wide_png
 
 from lap_monai.checks import UserError
 from lap_monai.inference import Failure, Item, open_source
@@ -69,6 +69,33 @@ def test_bad_files_fail_by_name_and_the_others_come(tmp_path, monkeypatch):
     for error, word in zip(errors, ["decoded", "no image", "8 bits", "holds 2 pictures", "limit"], strict=True):
         assert word in error
         assert str(tmp_path) not in error
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_pngs_of_16_bits_a_channel_fail_whatever_their_colours(tmp_path, channels):
+    """Pillow opens all but grey ones as 8 bits, keeping the high bytes: 600 would become 2."""
+    (item,) = open_source(write_wide_png(tmp_path / "1.png", np.full((8, 8, channels), 600, np.uint16))).items()
+    assert isinstance(item, Failure)
+    assert item.error == "has more than 8 bits a channel; convert it to 8 bits"
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+def test_tiffs_of_16_bits_a_channel_fail(tmp_path, compression, order, planes):
+    tifffile = pytest.importorskip("tifffile")
+    shape = (8, 8, 3) if planes == "contig" else (3, 8, 8)
+    options = {"photometric": "rgb", "planarconfig": planes, "compression": compression, "byteorder": order}
+    tifffile.imwrite(tmp_path / "1.tif", np.full(shape, 600, np.uint16), **options)
+    (item,) = open_source(tmp_path / "1.tif").items()
+    assert isinstance(item, Failure)
+    assert "more than 8 bits" in item.error
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "bmp", "webp", "gif", "jpg"])
+def test_8_bits_of_every_format_are_taken(tmp_path, suffix):
+    (item,) = open_source(save(tmp_path / f"1.{suffix}")).items()
+    assert isinstance(item, Item)
 
 
 def test_nothing_to_read_is_said(tmp_path):
