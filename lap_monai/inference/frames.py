@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from lap_monai.checks import UserError
 from lap_monai.data import natural_key
 from lap_monai.data.image_files import PICTURE_FORMATS, has_wide_channels, require_size
-from lap_monai.inference.source import Failure, Item, Pixels, SourceFormat, register_source
+from lap_monai.inference.source import Failure, Item, Pixels, SourceFormat, distinct_names, register_source
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 
@@ -35,7 +34,7 @@ class FrameFiles:
 
     def __init__(self, paths: list[Path], root: Path) -> None:
         self.paths = paths
-        self.names = _names([path.relative_to(root).as_posix() for path in paths])
+        self.names = distinct_names([path.relative_to(root).as_posix() for path in paths], _stem)
         self.total = len(paths)
         stats = [path.stat() for path in paths]
         listing = [f"{name}:{stat.st_size}" for name, stat in zip(self.names, stats, strict=True)]
@@ -91,11 +90,8 @@ def _walk(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def _names(files: list[str]) -> list[str]:
-    """Names without suffix, save where two files of a folder differ in the suffix alone."""
-    stems = [os.path.splitext(file)[0] for file in files]
-    often = Counter(stems)
-    return [stem if often[stem] == 1 else file for stem, file in zip(stems, files, strict=True)]
+def _stem(file: str) -> str:
+    return os.path.splitext(file)[0]
 
 
 def _read(path: Path) -> Pixels:

@@ -25,7 +25,7 @@ from lap_monai.data import natural_key
 from lap_monai.data.image_files import MOST_PIXELS
 from lap_monai.inference.frames import SUFFIXES as PICTURES
 from lap_monai.inference.nifti_layout import NiftiLayout, find_layout
-from lap_monai.inference.source import Failure, Item, Pixels, SourceFormat, register_source
+from lap_monai.inference.source import Failure, Item, Pixels, SourceFormat, distinct_names, register_source
 
 #: Key of `Item.meta` under which the NIfTI writer finds a `NiftiFrame`.
 NIFTI = "nifti"
@@ -81,7 +81,7 @@ class NiftiSource:
         self._files = [root] if root.is_file() else _files_in(root)
         if not self._files:
             raise UserError(f"The folder {str(root)!r} holds no NIfTI file (.nii, .nii.gz); name another.")
-        self._names = [_stem(file.relative_to(root).as_posix()) if root.is_dir() else "" for file in self._files]
+        self._names = _names_of(self._files, root) if root.is_dir() else [""]
         self._layouts = [_layout_of(file, _load(file)) for file in self._files]
         self.total: int | None = sum(layout.frames for layout in self._layouts)
         self.fingerprint = _fingerprint(self._files)
@@ -138,6 +138,13 @@ def _walk(root: Path) -> Iterator[Path]:
 def _files_in(root: Path) -> list[Path]:
     found = [file for file in _walk(root) if _is_named(file)]
     return sorted(found, key=lambda file: natural_key(file.relative_to(root).as_posix()))
+
+
+def _names_of(files: list[Path], root: Path) -> list[str]:
+    relative = [file.relative_to(root) for file in files]
+    # The frames of a stack `a.nii` are `a/000000` …, which are files of the folder `a` too.
+    folders = {parent.as_posix() for file in relative for parent in file.parents}
+    return distinct_names([file.as_posix() for file in relative], _stem, folders)
 
 
 def _stem(name: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -107,6 +108,19 @@ def register_source(source_format: SourceFormat) -> SourceFormat:
     SOURCE_FORMATS.clear()
     SOURCE_FORMATS.update({source_format.kind: source_format, **others})
     return source_format
+
+
+def distinct_names(files: list[str], stem: Callable[[str], str], taken: Collection[str] = ()) -> list[str]:
+    """Return what the frames of files are called: each file's stem, or its full name where the stem names others too.
+
+    Args:
+        files: relative paths in POSIX form, each different.
+        stem: takes the suffix off.
+        taken: other names that no stem may have.
+    """
+    stems = [stem(file) for file in files]
+    often, others = Counter(stems), {*files, *taken}
+    return [name if often[name] == 1 and name not in others else file for name, file in zip(stems, files, strict=True)]
 
 
 def open_source(where: str | Path, kind: str | None = None) -> Source:

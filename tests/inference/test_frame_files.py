@@ -39,8 +39,9 @@ def test_links_are_followed_and_loops_end(tmp_path):
 def test_files_that_differ_in_the_suffix_alone_keep_it(tmp_path):
     save(tmp_path / "a.png")
     save(tmp_path / "a.jpg")
+    save(tmp_path / "a.png.png")
     save(tmp_path / "b.png")
-    assert [item.name for item in open_source(tmp_path).items()] == ["a.jpg", "a.png", "b"]
+    assert [item.name for item in open_source(tmp_path).items()] == ["a.jpg", "a.png", "a.png.png", "b"]
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "1", "CMYK"])

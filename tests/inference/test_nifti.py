@@ -151,6 +151,20 @@ def test_a_folder_in_natural_order(tmp_path: Path) -> None:
     assert source.total == 5
 
 
+def test_files_that_share_a_stem_keep_their_suffix(tmp_path: Path) -> None:
+    """Also a stack whose frames would be called as files of a folder are; labels would overwrite each other."""
+    (tmp_path / "in/b").mkdir(parents=True)
+    for name, count in {"a.nii": 1, "a.nii.gz": 2, "b.nii": 2, "b/000000.nii": 1, "c.nii": 1}.items():
+        save(tmp_path / "in" / name, columns_first(GREY[:count]) if count > 1 else GREY[0].T)
+    source = NiftiSource(tmp_path / "in")
+    names = [item.name for item in source.items()]
+    stacks = [f"{stack}/{frame:06d}" for stack in ("a.nii.gz", "b.nii") for frame in range(2)]
+    assert names == ["a.nii", *stacks, "b/000000", "c"]
+    write_labels(source, tmp_path)
+    written = sorted(path.relative_to(tmp_path / "nifti").as_posix() for path in tmp_path.glob("nifti/**/*.nii.gz"))
+    assert written == ["a.nii.gz.nii.gz", "a.nii.nii.gz", "b.nii.nii.gz", "b/000000.nii.gz", "c.nii.gz"]
+
+
 def test_what_was_assumed_is_said(tmp_path: Path) -> None:
     path = save(tmp_path / "clip.nii", np.moveaxis(FRAMES, 0, 3))
     with pytest.warns(UserWarning, match="axis 2 is the width, axis 3 the 3 channels, axis 4 the stack of 5 frames"):
