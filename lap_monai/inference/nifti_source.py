@@ -67,10 +67,11 @@ class NiftiSource:
     order; the disk has to have the room.
 
     Args:
-        path: a `.nii` or `.nii.gz` file, or a folder of them (searched in full).
+        path: a `.nii` or `.nii.gz` file, or a folder of them (searched in full). A file of a folder that cannot be read
+            is a `Failure`.
 
     Raises:
-        UserError: if there is none, or one is damaged or holds no frames.
+        UserError: if there is none, or the only one is damaged or holds no frames.
     """
 
     kind = "nifti"
@@ -82,19 +83,25 @@ class NiftiSource:
         if not self._files:
             raise UserError(f"The folder {str(root)!r} holds no NIfTI file (.nii, .nii.gz); name another.")
         self._names = _names_of(self._files, root) if root.is_dir() else [""]
-        self._layouts = [_layout_of(file, _load(file)) for file in self._files]
-        self.total: int | None = sum(layout.frames for layout in self._layouts)
+        self._layouts = [_try_to_read(file) for file in self._files]
+        if len(self._files) == 1 and isinstance(self._layouts[0], str):
+            raise UserError(f"{str(self._files[0])!r} {self._layouts[0]}.")
+        self.total: int | None = sum(map(_count, self._layouts))
         self.fingerprint = _fingerprint(self._files)
-        for assumed in dict.fromkeys(str(layout) for layout in self._layouts if len(layout.shape) > 2):
+        layouts = [layout for layout in self._layouts if isinstance(layout, NiftiLayout)]
+        for assumed in dict.fromkeys(str(layout) for layout in layouts if len(layout.shape) > 2):
             warnings.warn(f"NIfTI frames are read so: {assumed}.", stacklevel=2)
 
     def items(self, start: int = 0) -> Iterator[Item | Failure]:
         """Yield the frames from index `start` on."""
         first = 0
         for file, name, layout in zip(self._files, self._names, self._layouts, strict=True):
-            if first + layout.frames > start:
-                yield from self._items_of(file, name, layout, first, max(start - first, 0))
-            first += layout.frames
+            if first + _count(layout) > start:
+                if isinstance(layout, str):
+                    yield Failure(name, first, layout)
+                else:
+                    yield from self._items_of(file, name, layout, first, max(start - first, 0))
+            first += _count(layout)
 
     def _items_of(self, file: Path, name: str, layout: NiftiLayout, first: int, start: int) -> Iterator[Item | Failure]:
         def named(frame: int) -> str:
@@ -108,9 +115,8 @@ class NiftiSource:
                     pixels = _to_rgb(data[layout.index(frame)], top, layout)
                     yield Item(named(frame), first + frame, pixels, meta={NIFTI: NiftiFrame(grid, frame)})
         except UserError as error:  # of the file's content; its other frames are as bad
-            why = str(error).replace(repr(str(file)), "the file").rstrip(".")
             for frame in range(start, layout.frames):
-                yield Failure(named(frame), first + frame, why)
+                yield Failure(named(frame), first + frame, str(error))
 
 
 def is_nifti(path: Path) -> bool:
@@ -136,7 +142,7 @@ def _walk(root: Path) -> Iterator[Path]:
 
 
 def _files_in(root: Path) -> list[Path]:
-    found = [file for file in _walk(root) if _is_named(file)]
+    found = [file for file in _walk(root) if _is_named(file) and file.is_file()]  # no dangling link, no pipe
     return sorted(found, key=lambda file: natural_key(file.relative_to(root).as_posix()))
 
 
@@ -152,25 +158,41 @@ def _stem(name: str) -> str:
     return name[: -len(suffix)]
 
 
+def _try_to_read(file: Path) -> NiftiLayout | str:
+    """Return where the frames of a file lie, or why it has none."""
+    try:
+        return _layout_of(_load(file))
+    except UserError as error:
+        return str(error).rstrip(".")
+
+
+def _count(layout: NiftiLayout | str) -> int:
+    """How many items a file is: a bad one is a single `Failure`."""
+    return 1 if isinstance(layout, str) else layout.frames
+
+
 def _load(file: Path) -> Any:
+    """Read the header.
+
+    Raises:
+        UserError: without the file's name and folder, which may be the temporary one of this user.
+    """
     try:
         return nib.load(file)
     # The last two: nibabel makes an int of an offset in the header that is NaN or infinite.
     except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, ValueError, OverflowError) as error:
-        reason = str(error).replace(str(file), file.name).splitlines()[0]
-        raise UserError(f"{str(file)!r} is damaged or no NIfTI file ({reason}); copy it again.") from None
+        reason = str(error).replace(str(file), "the file").splitlines()[0]
+        raise UserError(f"is damaged or no NIfTI file ({reason}); copy it again") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{str(file)!r} cannot be read ({error}); copy it again.") from None
+        reason = getattr(error, "strerror", None) or str(error).replace(str(file), "the file")
+        raise UserError(f"cannot be read ({reason}); copy it again") from None
 
 
-def _layout_of(file: Path, image: Any) -> NiftiLayout:
+def _layout_of(image: Any) -> NiftiLayout:
     if math.prod(map(int, image.shape[:2])) > MOST_PIXELS:
         sides = "x".join(map(str, image.shape[:2]))
-        raise UserError(f"{str(file)!r} has a header that promises frames of {sides}, which none are; copy it again.")
-    try:
-        return find_layout(image.shape, coloured=image.get_data_dtype().names is not None)
-    except UserError as error:
-        raise UserError(f"{str(file)!r} {error}") from None
+        raise UserError(f"has a header that promises frames of {sides}, which none are; copy it again")
+    return find_layout(image.shape, coloured=image.get_data_dtype().names is not None)
 
 
 def _fingerprint(files: list[Path]) -> str:
@@ -190,14 +212,14 @@ def _unpacked(file: Path) -> Iterator[tuple[Any, Any]]:
             plain = Path(folder, "unpacked.nii")
             needed = _needed(image)
             if needed > shutil.disk_usage(folder).free:
-                room = tempfile.gettempdir()
-                raise UserError(f"it unpacks to {needed / 2**30:.1f} GiB, for which {room!r} has no room.")
+                gigabytes = f"{needed / 2**30:.1f} GiB"
+                raise UserError(f"unpacks to {gigabytes}, for which the temporary folder has no room; set TMPDIR")
             try:
                 with gzip.open(file) as packed, plain.open("wb") as target:
                     while (left := needed - target.tell()) > 0 and (block := packed.read(min(left, 1 << 20))):
                         target.write(block)
             except (EOFError, zlib.error, gzip.BadGzipFile):
-                raise UserError("its compressed data are truncated or damaged; copy the file again.") from None
+                raise UserError("has compressed data that are truncated or damaged; copy it again") from None
             yield image, _proxy(plain)
     else:
         yield image, _proxy(file)
@@ -213,7 +235,7 @@ def _proxy(file: Path) -> Any:
     image = _load(file)
     data, needed = image.dataobj, _needed(image)
     if file.stat().st_size < needed:
-        raise UserError(f"it is truncated: {file.stat().st_size} of {needed} bytes; copy the file again.")
+        raise UserError(f"is truncated: {file.stat().st_size} of {needed} bytes; copy it again")
     return data
 
 
@@ -227,7 +249,7 @@ def _top_value(data: Any, layout: NiftiLayout) -> float:
         low, high = np.minimum(low, values.min()), np.maximum(high, values.max())  # NaN stays NaN
         whole = whole and values.dtype.kind in "iu"
     if not (low >= 0 and high <= 255):
-        raise UserError(f"its values reach from {low:g} to {high:g}; save frames of 0 to 255, or of 0 to 1.")
+        raise UserError(f"has values from {low:g} to {high:g}; save frames of 0 to 255, or of 0 to 1")
     return 1.0 if high <= 1 and not whole else 255.0
 
 

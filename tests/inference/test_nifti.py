@@ -238,6 +238,47 @@ def test_a_header_without_a_finite_offset_is_refused(offset: float, tmp_path: Pa
         NiftiSource(path)
 
 
+def test_a_bad_file_of_a_folder_takes_its_place_and_the_others_come(tmp_path: Path) -> None:
+    save(tmp_path / "a.nii", GREY[0].T)
+    (tmp_path / "b.nii").write_bytes(b"no header" * 100)
+    (tmp_path / "c.nii.gz").write_bytes(gzip.compress(b"no header" * 100, mtime=0))
+    save(tmp_path / "d.nii", np.zeros((8, 8), np.uint8))
+    save(tmp_path / "e.nii.gz", columns_first(GREY[:2]))
+    (tmp_path / "f.nii").symlink_to(tmp_path / "nowhere.nii")
+    source = NiftiSource(tmp_path)
+    items = list(source.items())
+    assert source.total == len(items) == 6
+    assert [type(item) for item in items] == [Item, Failure, Failure, Failure, Item, Item]
+    assert [item.name for item in items] == ["a", "b", "c", "d", "e/000000", "e/000001"]
+    assert [item.index for item in items] == list(range(6))
+    for failure, words in zip(items[1:4], ["damaged or no NIfTI", "damaged or no NIfTI", "no picture"], strict=True):
+        assert isinstance(failure, Failure)
+        assert words in failure.error
+    assert [item.name for item in source.items(3)] == ["d", "e/000000", "e/000001"]
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("damage", ["gone", "header", "cut"])
+def test_failures_hold_no_folder(damage: str, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the source's nor that of the temporary file, both of which may hold names."""
+    temporary = tmp_path / SECRETS[1]
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    (tmp_path / SECRETS[0]).mkdir()
+    path = save(tmp_path / SECRETS[0] / f"a{suffix}", GREY[0].T)
+    source = NiftiSource(path.parent)
+    content = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    elif damage == "header":
+        path.write_bytes(gzip.compress(b"x" * 9000) if suffix == ".nii.gz" else b"x" * 9000)
+    else:
+        path.write_bytes(content[: len(content) // 2])
+    (failure,) = source.items()
+    assert isinstance(failure, Failure)
+    assert not [word for word in (*SECRETS[:2], str(tmp_path), "unpacked") if word in failure.error]
+
+
 def test_a_folder_without_nifti_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no NIfTI file"):
         NiftiSource(tmp_path)
