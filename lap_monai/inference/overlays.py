@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from contextlib import suppress
 from fractions import Fraction
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 #: Ticks a second in which times are kept; those of MPEG, so that usual frame rates are exact.
 _TICKS = 90_000
+#: What a segment is called: index of its first frame and that frame's time. Hidden, it is not finished. A pattern of
+#: `glob` would take both, as `*` also stands for the dot that hides.
+_SEGMENT = re.compile(r"(?P<hidden>\.?)(?P<index>\d{9,})_(?P<tick>\d+)\.mp4")
 #: Constant quality of the encoder: hard to tell from the frames, a tenth of lossless.
 _QUALITY = "20"
 
@@ -46,7 +50,8 @@ class OverlayVideo:
 
     Between two checkpoints the frames go to one segment, a whole video of its own in `overlay_segments`. At the end
     the segments are joined without encoding again, and removed. A run that is broken off keeps its segments: each
-    plays, and a resumed run goes on behind the last. The one that was being written is removed.
+    plays, and a resumed run goes on behind the last. The one that was being written is removed, by a resumed run if
+    the first was killed.
     """
 
     resumable = True
@@ -54,14 +59,16 @@ class OverlayVideo:
     def __init__(self, output: Output) -> None:
         self._av = import_av()
         self._folder, self._path = output.folder / "overlay_segments", output.folder / "overlay.mp4"
+        self._joined = output.folder / ".overlay_segments"
         self._painter = Painter(output.label_space, output.side_by_side, output.legend)
         self._fps = Fraction(output.source.fps or 25).limit_denominator(1001)
         self._size: tuple[int, int] | None = None
         self._segment: _Segment | None = None
         self._tick = -1
-        for path in self._folder.glob("*.mp4"):  # written after the checkpoint that this run starts from
-            if _first_index(path) >= output.start:
+        for path, name in _segments(self._folder):
+            if name["hidden"] or int(name["index"]) >= output.start:  # not in the checkpoint that this run starts from
                 path.unlink()
+        shutil.rmtree(self._joined, ignore_errors=True)
 
     def write(self, item: Item, prediction: Prediction) -> None:
         """Encode one frame; one of another size than the first is resized to it."""
@@ -83,14 +90,16 @@ class OverlayVideo:
             self._segment = None
 
     def close(self) -> None:
-        """Join the segments to one file."""
+        """Join the segments to one file; none are left if an earlier part of the run has done so."""
         self.checkpoint(0)
-        segments = sorted(self._folder.glob("*.mp4"))
+        segments = [(path, int(name["tick"])) for path, name in _segments(self._folder)]
         if not segments:
             return
         with replacing(self._path) as path:
             _join(self._av, segments, path)
-        shutil.rmtree(self._folder)
+        # Away all at once: if some were left after a kill, a resumed run would join these, and call it the whole.
+        self._folder.replace(self._joined)
+        shutil.rmtree(self._joined)
 
     def abort(self) -> None:
         """Remove the segment that is not finished."""
@@ -148,12 +157,11 @@ class _Segment:
         self._temporary.unlink(missing_ok=True)
 
 
-def _join(av: Any, segments: list[Path], path: Path) -> None:
-    """Copy the packets of all segments into one file, each at the time that the segment's name gives."""
+def _join(av: Any, segments: list[tuple[Path, int]], path: Path) -> None:
+    """Copy the packets of all segments, given with the ticks that they start at, into one file."""
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as joined:
         stream = None
-        for segment in segments:
-            shift = int(segment.stem.rpartition("_")[2])
+        for segment, shift in segments:
             with av.open(str(segment)) as part:
                 source = part.streams.video[0]
                 stream = stream or joined.add_stream_from_template(source)
@@ -165,8 +173,11 @@ def _join(av: Any, segments: list[Path], path: Path) -> None:
                     joined.mux(packet)
 
 
-def _first_index(segment: Path) -> int:
-    return int(segment.stem.partition("_")[0])
+def _segments(folder: Path) -> list[tuple[Path, re.Match[str]]]:
+    """Return the segments in a folder, finished or not, in the order of their frames, with the parts of their names."""
+    found = [(path, _SEGMENT.fullmatch(path.name)) for path in folder.glob("*.mp4")]
+    named = [(path, name) for path, name in found if name is not None]
+    return sorted(named, key=lambda segment: int(segment[1]["index"]))
 
 
 def _even(picture: Pixels) -> Pixels:

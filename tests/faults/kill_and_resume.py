@@ -153,7 +153,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--count", type=int, default=50, help="kills in all, at least (default: 50)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--tasks", help="of train,table,stream,generate,predict (default: all)")
+    parser.add_argument("--tasks", help="of train,table,stream,generate,predict,predict_video (default: all)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.json", help="where the report goes")
     args = parser.parse_args()
     git = git_revision()  # now: what this writes may be a file of the tree

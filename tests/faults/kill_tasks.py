@@ -1,4 +1,7 @@
-"""The five commands that are killed, on tiny phantoms, and what of their results must be equal to the bit."""
+"""The five commands that are killed, on tiny phantoms, and what of their results must be equal to the bit.
+
+`predict` is there twice: a video's overlay is written in another way than pictures.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import av
 import torch
 import yaml
 from killing import run
+from PIL import Image
 
 from lap_monai.files import read_json, write_json
 
@@ -148,6 +153,7 @@ def prepare(place: Path, short: bool) -> dict[str, Task]:
     frames.mkdir()
     for path in sorted(data.glob("*/*/*_endo.png")):
         (frames / f"{path.parent.name}_{path.name}").write_bytes(path.read_bytes())
+    video = _video(place / "frames.mp4", sorted(frames.iterdir()))
     train = _train(place, data, epochs=2 if short else 4)
     generate = _generate(place, data, count=8 if short else 24)
     trained = place / "trained"
@@ -163,8 +169,30 @@ def prepare(place: Path, short: bool) -> dict[str, Task]:
         ),
         ("results/labels/*.png", "results/overlay/*", "results/frames.csv"),
     )
-    tasks = [train, _table(place, data, short), _stream(place, patients, short), generate, predict]
+    predict_video = Task(
+        "predict_video",
+        lambda out: _words(
+            [
+                *("predict", video, "--bundle", trained / "run", "--out", out / "results", "--device", "cpu"),
+                *("--write", "labels,overlay,report", "--resume"),
+            ]
+        ),
+        ("results/labels/*.png", "results/overlay.mp4", "results/frames.csv"),
+    )
+    tasks = [train, _table(place, data, short), _stream(place, patients, short), generate, predict, predict_video]
     return {task.name: task for task in tasks}
+
+
+def _video(path: Path, frames: Sequence[Path]) -> Path:
+    """Write pictures of one size as a video."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height = Image.open(frames[0]).size
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_image(Image.open(frame).convert("RGB"))))
+        container.mux(stream.encode(None))
+    return path
 
 
 def _do(place: Path, *words: object) -> None:

@@ -14,7 +14,7 @@ from kill_tasks import Task, fingerprint
 
 Whole = Callable[[str], Any]
 
-TASKS = ("train", "table", "stream", "generate", "predict")
+TASKS = ("train", "table", "stream", "generate", "predict", "predict_video")
 
 
 @pytest.mark.slow
@@ -23,7 +23,7 @@ TASKS = ("train", "table", "stream", "generate", "predict")
 def test_a_command_that_is_killed_ends_as_if_nothing_had_been(
     tasks: dict[str, Task], place: Path, whole: Whole, name: str
 ) -> None:
-    count = 2 if name in ("generate", "predict") else 1
+    count = {"generate": 2, "predict": 2, "predict_video": 4}.get(name, 1)
     report = kill_and_resume(tasks[name], place, whole(name), count, seed=1)
     assert len(report.kills) >= count
     assert report.files >= len(tasks[name].results)

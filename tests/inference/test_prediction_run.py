@@ -118,6 +118,7 @@ def test_a_run_that_is_broken_off_goes_on_where_it_was(write_video, predictor, t
     with (tmp_path / "out" / ".frames.csv").open("a") as file:
         file.write("6,000006,0.2")  # the line that a kill tore
     (tmp_path / "out" / "labels" / ".000006.0123abcd.png").touch()  # and the image that it left half-written
+    (tmp_path / "out" / "overlay_segments" / ".000000006_21600.mp4").touch()  # and the segment
     record = predict(
         source, predictor, tmp_path / "out", Options(write=["labels", "overlay"], compare=False, resume=True)
     )
@@ -129,6 +130,7 @@ def test_a_run_that_is_broken_off_goes_on_where_it_was(write_video, predictor, t
         assert time == pytest.approx(other_time, abs=1e-3)
         assert np.abs(image.astype(int) - other_image).mean() < 6
     assert len(list((tmp_path / "out" / "labels").iterdir())) == 10
+    assert not (tmp_path / "out" / "overlay_segments").exists()
     again = predict(
         source, predictor, tmp_path / "out", Options(write=["labels", "overlay"], compare=False, resume=True)
     )
