@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import struct
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -11,9 +12,12 @@ from lap_monai.inference.source import Failure, Item, SourceFormat, register_sou
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.packet import Packet
     from av.video.frame import VideoFrame
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv")
+#: Boxes of an MP4 that are looked at, lest a file of empty ones take hours; a recording has two for each fragment.
+_MOST_BOXES = 1_000_000
 
 
 class VideoFile:
@@ -36,12 +40,13 @@ class VideoFile:
         with open_container(str(path), f"The video {str(path)!r}") as container:
             stream = container.streams.video[0]
             self.fps: float | None = float(stream.average_rate) if stream.average_rate else None
-            # Some containers do not tell (Matroska) or tell roughly: for the progress bar, and to notice an early end.
+            # Some containers do not tell (Matroska), or tell roughly: for the progress bar.
             self.total: int | None = stream.frames or _estimate(container, self.fps)
-            self._promised = stream.frames if "mov" in container.format.name else None
-            # Of an AVI that was cut, FFmpeg shortens the duration, but not the number of places.
-            places = stream.frames / self.fps if self.fps else 0.0
+            self._in_boxes = "mov" in container.format.name
+            # Of an AVI that was cut, FFmpeg shortens the duration, but not the number of places, which are pictures'.
+            places = stream.frames / self.fps if self.fps and not self._in_boxes else 0.0
             self._seconds = places or (container.duration or 0) / 1e6
+            self._counted = ("video",) if places else ("video", "audio")
             if next(decoded(container), None) is None:
                 raise UserError(f"The video {str(path)!r} holds no frame that can be decoded; record or copy it again.")
         state = path.stat()
@@ -49,30 +54,40 @@ class VideoFile:
 
     def items(self, start: int = 0) -> Iterator[Item | Failure]:
         """Yield the frames from index `start` on; the ones before are decoded too, since seeking is inexact."""
-        index, first, last = 0, None, 0.0
+        index, first, reached = 0, None, 0.0
+
+        def note(packet: Packet) -> None:
+            nonlocal reached
+            if packet.stream.type in self._counted and packet.pts is not None and packet.time_base is not None:
+                reached = max(reached, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+
         with open_container(str(self._path), "The video") as container:
-            for frame in decoded(container):
+            for frame in decoded(container, note):
                 name = frame_name(index)
                 if isinstance(frame, str):
                     yield from [Failure(name, index, frame)] * (index >= start)
                 else:
                     if first is None:
                         first = frame.time
-                    last = since(frame.time, first) or last
                     if index >= start:
                         yield Item(name, index, rgb(frame), since(frame.time, first))
                 index += 1
-        if self._ends_early(index, last):
+        if index >= start and self._ends_early(reached):
             yield Failure(frame_name(index), index, "the video ends early: its last part is missing; copy it again")
 
-    def _ends_early(self, frames: int, last: float) -> bool:
+    def _ends_early(self, reached: float) -> bool:
         """Whether less came than the container's head promises.
 
-        MP4 counts frames. AVI counts places, which may be empty, and Matroska nothing, so there the time decides.
+        The boxes of an MP4 say how long they are. Its number of frames would not do: those that an edit list hides are
+        among them. Elsewhere the time decides, by the container's own clock: pictures may begin after its zero, and
+        end before the sound, to which a promised duration then belongs.
+
+        Args:
+            reached: seconds at which the last packet ends.
         """
-        if self._promised:
-            return frames < self._promised
-        return self._seconds - last > max(0.5, 0.01 * self._seconds)
+        if self._in_boxes:
+            return _lacks_bytes(self._path)
+        return self._seconds - reached > max(0.5, 0.01 * self._seconds)
 
 
 def frame_name(index: int) -> str:
@@ -128,12 +143,17 @@ def import_av() -> Any:
     return av
 
 
-def decoded(container: InputContainer) -> Iterator[VideoFrame | str]:
-    """Yield frames, and for each packet that cannot be decoded, why."""
+def decoded(container: InputContainer, note: Callable[[Packet], None] | None = None) -> Iterator[VideoFrame | str]:
+    """Yield frames, and for each packet that cannot be decoded, why.
+
+    Args:
+        container: an open one.
+        note: told of every packet, of the other streams too.
+    """
     import av
 
     stream = container.streams.video[0]
-    packets = container.demux(stream)
+    packets = container.demux() if note is not None else container.demux(stream)
     while True:
         try:
             packet = next(packets)
@@ -141,10 +161,34 @@ def decoded(container: InputContainer) -> Iterator[VideoFrame | str]:
             return
         except av.error.FFmpegError:  # the container ends within a packet
             return
+        if note is not None:
+            note(packet)
+        if packet.stream.index != stream.index:
+            continue
         try:
             yield from packet.decode()
         except av.error.FFmpegError as error:
             yield f"cannot be decoded ({error.strerror}); copy the video again"
+
+
+def _lacks_bytes(path: Path) -> bool:
+    """Whether an MP4 or QuickTime file ends within a box of media, by the lengths that its outermost boxes give."""
+    size, place = path.stat().st_size, 0
+    with path.open("rb") as file:
+        for _ in range(_MOST_BOXES):
+            file.seek(place)
+            head = file.read(16)
+            if len(head) < 8:
+                return False
+            length, kind = struct.unpack(">I4s", head[:8])
+            if length == 1:  # the length stands behind the kind, as a longer number
+                length = int.from_bytes(head[8:], "big")
+            if length < 8:  # 0 is "to the end of the file", which nobody can check; others are no boxes
+                return False
+            place += length
+            if place > size:
+                return kind in (b"mdat", b"moof")
+    return False
 
 
 def _estimate(container: InputContainer, fps: float | None) -> int | None:

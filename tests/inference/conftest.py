@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,11 +37,14 @@ def moving_square(index: int, size: tuple[int, int] = (48, 64)) -> np.ndarray:
 
 @pytest.fixture
 def write_video(tmp_path: Path) -> WriteVideo:
-    """A function that writes frames, each at its own time in seconds, as a video."""
+    """A function that writes frames, each at its own time in seconds, as a video, with so many seconds of silence."""
     av = pytest.importorskip("av")
 
     def write(
-        name: str = "video.mp4", times: Sequence[float] = tuple(i / 25 for i in range(12)), codec: str = "mpeg4"
+        name: str = "video.mp4",
+        times: Sequence[float] = tuple(i / 25 for i in range(12)),
+        codec: str = "mpeg4",
+        sound: float = 0,
     ) -> Path:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,12 +57,25 @@ def write_video(tmp_path: Path) -> WriteVideo:
                 Fraction(1, 25) if path.suffix == ".avi" else Fraction(1, 1000)
             )  # AVI would fill up with empty frames
             stream.codec_context.time_base = tick
+            silence = container.add_stream("pcm_s16le", rate=8000, layout="mono") if sound else None
             container.start_encoding()
+            packets = list(_silence(av, silence, sound)) if silence else []
             for index, time in enumerate(times):
+                while packets and packets[0].pts * packets[0].time_base <= time:
+                    container.mux(packets.pop(0))
                 frame = av.VideoFrame.from_ndarray(moving_square(index), format="rgb24")
                 frame.pts, frame.time_base = round(time / tick), tick
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
+            container.mux(packets)
         return path
 
     return write
+
+
+def _silence(av: Any, stream: Any, seconds: float) -> Iterator[Any]:
+    """Yield packets of a tenth of a second."""
+    for start in range(0, round(seconds * 8000), 800):
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = 8000, start, Fraction(1, 8000)
+        yield from stream.encode(frame)

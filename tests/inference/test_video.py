@@ -41,16 +41,47 @@ def test_it_goes_on_from_any_frame(write_video):
         assert item.time == other.time
 
 
-@pytest.mark.parametrize("name", ["v.avi", "v.mp4", "v.mkv"])
-def test_a_file_that_ends_early_gives_what_it_has_and_says_so(write_video, name):
-    path = write_video(name, [i / 25 for i in range(60)])
+@pytest.mark.parametrize(
+    ("name", "begin", "sound"),
+    [("v.avi", 0, 0), ("v.mp4", 0, 0), ("v.mkv", 0, 0), ("v.mkv", 5, 0), ("v.mkv", 0, 4), ("v.avi", 0, 4)],
+)
+def test_a_file_that_ends_early_gives_what_it_has_and_says_so(write_video, name, begin, sound):
+    path = write_video(name, [begin + i / 25 for i in range(60)], sound=sound)
     data = path.read_bytes()
-    path.write_bytes(data[: len(data) * 2 // 3])
-    items = list(open_source(path).items())
+    path.write_bytes(data[: len(data) * 2 // 3 if not sound else len(data) // 3])
+    source = open_source(path)
+    items = list(source.items())
     assert 2 < len(items) < 50
     assert isinstance(items[-1], Failure)
     assert "ends early" in items[-1].error
     assert not any(isinstance(item, Failure) for item in items[:-1])
+    assert list(source.items(len(items))) == []  # a resumed run that has noted this has nothing left to note
+
+
+@pytest.mark.parametrize(
+    ("name", "begin", "sound"), [("v.mkv", 5, 0), ("v.mkv", 0, 4), ("v.avi", 0, 4), ("v.mov", 0, 4), ("v.ts", 5, 0)]
+)
+def test_pictures_that_begin_late_or_end_before_the_sound_are_whole(write_video, name, begin, sound):
+    path = write_video(name, [begin + i / 25 for i in range(50)], sound=sound)
+    items = list(open_source(path).items())
+    assert [type(item).__name__ for item in items] == ["Item"] * 50
+    np.testing.assert_allclose([item.time for item in items], np.arange(50) / 25, atol=2e-3)
+
+
+def test_frames_that_an_edit_list_hides_are_not_missed(write_video, tmp_path):
+    """A cut without encoding again keeps the frames since the last key frame, and hides them."""
+    path = write_video(times=[i / 25 for i in range(50)])
+    with av.open(str(path)) as whole, av.open(str(tmp_path / "cut.mp4"), "w") as cut:
+        stream = cut.add_stream_from_template(whole.streams.video[0])
+        for packet in whole.demux(whole.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream, shift = stream, round(0.48 / packet.time_base)
+                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                cut.mux(packet)
+    source = open_source(tmp_path / "cut.mp4")
+    items = list(source.items())
+    assert (source.total, len(items)) == (50, 38)
+    assert not any(isinstance(item, Failure) for item in items)
 
 
 def test_a_video_without_frames_is_refused(write_video, tmp_path):
