@@ -29,7 +29,8 @@ class FrameTable:
     `uncertainty` (mean normalised entropy, if asked for), and for each class `area NAME` (share of the frame) and
     `confidence NAME` (mean over the pixels given to it). Cells that mean nothing are empty.
 
-    Rows wait in memory until a checkpoint appends them to `.frames.csv`, which becomes `frames.csv` at the end.
+    Rows wait in memory until a checkpoint appends them to `.frames.csv`, which becomes `frames.csv` at the end. That a
+    run was killed between this and its last word is no loss: resumed, `frames.csv` becomes the journal again.
 
     Args:
         folder: the run's folder.
@@ -41,6 +42,8 @@ class FrameTable:
         self._path, self._journal = folder / FILE_NAME, folder / f".{FILE_NAME}"
         self._classes = label_space.classes
         self._rows: list[list[Any]] = []
+        if resume and not self._journal.is_file() and self._path.is_file():
+            self._path.replace(self._journal)
         if resume and self._journal.is_file():
             self.done = self._drop_torn_line()
         else:
@@ -61,6 +64,10 @@ class FrameTable:
         self._append(self._rows, "a")
         self.done += len(self._rows)
         self._rows = []
+
+    def rows(self) -> Iterator[dict[str, str]]:
+        """Yield the rows that checkpoints brought to the journal, those of earlier parts of the run too."""
+        return read_rows(self._journal)
 
     def close(self) -> None:
         """Give the journal its name."""
@@ -107,7 +114,7 @@ class FrameTable:
 
 
 def read_rows(path: Path) -> Iterator[dict[str, str]]:
-    """Yield the rows of a finished table, one at a time."""
+    """Yield the rows of a table, one at a time."""
     with path.open(encoding="utf-8", newline="") as file:
         yield from csv.DictReader(file)
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from lap_monai.checks import UserError
 from lap_monai.files import read_json, remove_all_leftovers, write_json
-from lap_monai.inference.frame_table import FILE_NAME, FrameTable, read_rows
+from lap_monai.inference.frame_table import FrameTable
 from lap_monai.inference.painter import Painter
 from lap_monai.inference.pipeline import FrameFilter, Pipeline
 from lap_monai.inference.predictor import Predictor
@@ -121,6 +121,8 @@ class _Run:
         self.failures: list[dict[str, str]] = []
         self.samples: list[tuple[str, Pixels, Pixels]] = []
         self.record = self._new_record(where)
+        if earlier is not None and self.start:
+            self.record["agreement"] = earlier.get("agreement")  # should no frame be left to measure it on
 
     def execute(self) -> dict[str, Any]:
         """Do the run and keep the record."""
@@ -147,7 +149,7 @@ class _Run:
             else:
                 self._break_off(error)
         except BaseException as stopped:
-            self._note("failed", stopped)
+            self._note(_status(stopped), stopped)
             raise
         if error is not None:
             raise error
@@ -186,22 +188,25 @@ class _Run:
             self.samples.append((item.name, item.image, prediction.labels))
 
     def _close(self) -> None:
+        # First all frames go to the journal, last the journal takes its final name: whatever ends the run in between,
+        # a resumed one begins behind the last frame, and writers whose files are finished have nothing to do.
+        self._checkpoint()
         for writer in self.writers:
             writer.close()
-        self.table.close()
-        self.counts = Counter(row["status"] for row in read_rows(self.folder / FILE_NAME))  # of earlier parts too
-        if not self.counts["ok"] and self.failures:
-            self._note("completed")
-            raise UserError(f"No frame could be read; the first: {self.failures[0]['error']}.")
+        self.counts = Counter(row["status"] for row in self.table.rows())  # of earlier parts too
         if self.options.compare and self.predictor.needs_comparison and self.samples:
             images = [image for _, image, _ in self.samples[:_COMPARED]]
             self.record["agreement"] = round(self.predictor.agreement(images), 5)
-        self._note("completed")
+        self._state("completed")
         if "report" in self.options.write:
             painter = Painter(self.space, legend=False)
             pictures = [(name, image, painter(image, labels)) for name, image, labels in self.samples]
-            rows = read_rows(self.folder / FILE_NAME)
-            write_prediction_report(self.folder / "report.html", self.record, rows, self.space, pictures)
+            write_prediction_report(self.folder / "report.html", self.record, self.table.rows(), self.space, pictures)
+        self.table.close()
+        if not self.counts["ok"] and self.failures:
+            self._note("completed")
+            raise UserError(f"No frame could be read; the first: {self.failures[0]['error']}.")
+        self._note("completed")
 
     def _break_off(self, error: BaseException) -> None:
         # A frame that some writers have and others lack must come again, so what followed the last checkpoint goes.
@@ -210,9 +215,18 @@ class _Run:
                 self._checkpoint()
         for writer in self.writers:
             writer.abort()
-        self._note("interrupted" if isinstance(error, KeyboardInterrupt) else "failed", error)
+        self._note(_status(error), error)
 
     def _note(self, status: str, error: BaseException | None = None) -> None:
+        """Write the record, with how things stand."""
+        self._state(status, error)
+        try:
+            write_json(self.path, self.record)
+        except UserError:
+            if error is None:
+                raise  # otherwise the first error says more
+
+    def _state(self, status: str, error: BaseException | None = None) -> None:
         done, seconds = len(self.pipeline.seconds["write"]), self.record["seconds"] or 0
         flicker = self.smoother.flicker if self.smoother is not None else None
         self.record |= {
@@ -228,11 +242,6 @@ class _Run:
             "batch_size": self.predictor.batch_size,
             "flicker": None if flicker is None else {"before": flicker[0], "after": flicker[1]},
         }
-        try:
-            write_json(self.path, self.record)
-        except UserError:
-            if error is None:
-                raise  # otherwise the first error says more
 
     def _neutral(self, text: str) -> str:
         return text if self.options.keep_identifiers else text.replace(str(self.folder), "OUT")
@@ -297,6 +306,10 @@ class _Run:
                 "start": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             }
         return record
+
+
+def _status(error: BaseException) -> str:
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
 
 
 def _make_folder(folder: Path) -> None:

@@ -2,9 +2,11 @@
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,6 +137,59 @@ def test_a_run_that_is_broken_off_goes_on_where_it_was(write_video, predictor, t
         source, predictor, tmp_path / "out", Options(write=["labels", "overlay"], compare=False, resume=True)
     )
     assert again == record
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_a_run_that_is_broken_off_after_its_last_frame_goes_on_behind_it(
+    write_video, predictor, tmp_path, error, monkeypatch
+):
+    """The agreement needs a second network, for which there may be no time and no memory."""
+
+    def fails(*args):
+        raise error
+
+    source, out = open_source(write_video()), tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(type(predictor), "agreement", fails)
+        with pytest.raises(error):
+            predict(source, predictor, out, Options())
+    assert read_json(out / "run.json")["status"] == ("interrupted" if error is KeyboardInterrupt else "failed")
+    overlay = (out / "overlay.mp4").read_bytes()
+    record = predict(source, predictor, out, Options(resume=True))
+    assert (record["status"], record["resumed_at"], record["frames"]["ok"]) == ("completed", 12, 12)
+    assert len(table(out)) == 12
+    assert (out / "overlay.mp4").read_bytes() == overlay
+    assert (out / "report.html").is_file()
+
+
+def test_a_kill_at_any_moment_of_the_end_loses_nothing(write_video, predictor, tmp_path, monkeypatch):
+    """Copies of the folder, made before each change, stand for what kills would have left."""
+    source, out = open_source(write_video()), tmp_path / "out"
+    copies = []
+
+    def copying(function):
+        def copy_first(*args, **more):
+            if (out / "run.json").is_file():
+                copies.append(shutil.copytree(out, tmp_path / f"copy {len(copies)}"))
+            return function(*args, **more)
+
+        return copy_first
+
+    functions = [(os, name) for name in ("replace", "rename", "unlink", "rmdir")]
+    for module, name in [*functions, (Path, "replace"), (run, "write_prediction_report")]:
+        monkeypatch.setattr(module, name, copying(getattr(module, name)))
+    monkeypatch.setattr(run, "CHECKPOINT_SECONDS", 0.2)
+    words = {"write": ["overlay", "report"], "compare": False}
+    predict(source, predictor, out, Options(**words))
+    monkeypatch.undo()
+    times = [time for time, _ in decoded(out / "overlay.mp4")]
+    assert len(copies) >= 5
+    for copy in copies:
+        record = predict(source, predictor, copy, Options(**words, resume=True))
+        assert (record["status"], record["frames"]["ok"]) == ("completed", 12)
+        assert table(copy) == table(out)
+        assert [time for time, _ in decoded(copy / "overlay.mp4")] == pytest.approx(times, abs=1e-3)
+        assert {path.name for path in copy.iterdir()} == {path.name for path in out.iterdir()}
 
 
 def test_a_frame_that_one_writer_lacks_comes_again_to_all(write_video, predictor, tmp_path, monkeypatch):
