@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import tempfile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import highdicom as hd
 import numpy as np
@@ -54,6 +54,7 @@ _REFERENCE = (
     "LossyImageCompressionMethod",
 )
 _DEIDENTIFICATION = "Patient, study and series emptied; source UIDs retained"
+_REMEDY = "restore the file, or leave --write seg out"
 
 #: Lossless, and ten times as fast as run lengths in Python; encoders and decoders come with highdicom.
 _SYNTAX = JPEGLSLossless
@@ -94,7 +95,34 @@ class DicomSegWriter:
         self._numbers[: len(numbers)] = numbers
         self._series: dict[str, str] = {}  # one of ours in each study
         self._count = 0
+        self._sizes: dict[DicomFile, tuple[int, int]] = {}  # of frames, by the header
+        self._reasons: dict[DicomFile, str | None] = {}  # why no segmentation can refer to a file
         self._open: _SegFile | None = None
+
+    def refusal(self, item: Item) -> str | None:
+        """Return why no segmentation can refer to a frame: what its file's header lacks, or another size than that."""
+        frame: DicomFrame = item.meta[DICOM]
+        if frame.file not in self._sizes:
+            self._sizes[frame.file] = _size_of(frame.file)
+        said, found = self._sizes[frame.file], item.image.shape[:2]
+        if 0 in said:
+            return f"its header lacks rows or columns, so no segmentation can refer to it; {_REMEDY}"
+        if found != said:
+            sizes = f"its header says {said[1]}x{said[0]} pixels, but the frame has {found[1]}x{found[0]}"
+            return f"{sizes}, so no segmentation can refer to it; {_REMEDY}"
+        if frame.file not in self._reasons:
+            self._reasons[frame.file] = self._why_not(frame.file, said)
+        return self._reasons[frame.file]
+
+    def _why_not(self, file: DicomFile, size: tuple[int, int]) -> str | None:
+        """Make the segmentation of an empty frame, since highdicom checks more than we know of."""
+        try:
+            self._template(file, np.zeros(size, np.uint8), 1)
+        except UserError as error:
+            return str(error)
+        except Exception as error:  # highdicom's are of many kinds, and their texts may quote the header
+            return f"its header does not allow a segmentation ({type(error).__name__}); {_REMEDY}"
+        return None
 
     def write(self, item: Item, prediction: Prediction) -> None:
         """Take the next frame."""
@@ -116,7 +144,8 @@ class DicomSegWriter:
         self._count += 1
         try:
             if finished.frames:
-                finished.save(self._folder / f"{finished.name}.dcm", self._template)
+                template = self._template(finished.file, finished.first, self._count)
+                finished.save(self._folder / f"{finished.name}.dcm", template)
         finally:
             finished.discard()
 
@@ -126,7 +155,7 @@ class DicomSegWriter:
             self._open.discard()
             self._open = None
 
-    def _template(self, file: DicomFile, labels: Pixels) -> Dataset:
+    def _template(self, file: DicomFile, labels: Pixels, number: int) -> Dataset:
         """Let highdicom make the segmentation of one frame."""
         source = _source_of(file, self._keep)
         series = self._series.setdefault(str(source.StudyInstanceUID), hd.UID())
@@ -141,7 +170,7 @@ class DicomSegWriter:
             series_number=9000,
             series_description=f"Segmentation of {self._space.name}",
             sop_instance_uid=hd.UID(),
-            instance_number=self._count,
+            instance_number=number,
             manufacturer="lap_monai",
             manufacturer_model_name="lap_monai",
             software_versions=lap_monai.__version__,
@@ -196,20 +225,20 @@ class _SegFile:
         self.file, self.name = file, name
         self.frames: list[int] = []  #: numbers in the source, from 1
         self._sizes: list[int] = []
-        self._first: Pixels | None = None
+        self.first: Pixels  #: labels of the first of them
         self._pixels: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by `discard`
 
     def add(self, labels: Pixels, number: int) -> None:
-        if self._first is None:
-            self._first = labels
+        if not self.frames:
+            self.first = labels
         encoded = encode_frame(labels, _SYNTAX, 8, 8, "MONOCHROME2", 0)
         encoded += b"\0" * (len(encoded) % 2)
         self._pixels.write(b"\xfe\xff\x00\xe0" + struct.pack("<L", len(encoded)) + encoded)
         self._sizes.append(8 + len(encoded))
         self.frames.append(number)
 
-    def save(self, path: Path, make_template: Any) -> None:
-        dataset = make_template(self.file, self._first)
+    def save(self, path: Path, dataset: Dataset) -> None:
+        """Write the frames into what highdicom made for the first of them."""
         item = dataset.PerFrameFunctionalGroupsSequence[0]
         del dataset.PerFrameFunctionalGroupsSequence, dataset.PixelData
         dataset.NumberOfFrames = len(self.frames)
@@ -260,10 +289,7 @@ def _source_of(file: DicomFile, keep_identifiers: bool) -> Dataset:
         if not header.get(name)
     ]
     if missing:
-        raise UserError(
-            f"A DICOM file without {' and '.join(missing)} cannot be referred to, so --write seg cannot be used; "
-            "restore the file, or choose --write labels."
-        )
+        raise UserError(f"its header lacks {' and '.join(missing)}, so no segmentation can refer to it; {_REMEDY}")
     source = Dataset()
     source.file_meta = header.file_meta
     if keep_identifiers:
@@ -281,6 +307,15 @@ def _source_of(file: DicomFile, keep_identifiers: bool) -> Dataset:
         source.setdefault(name, "")
     source.setdefault("Modality", "ES")
     return source
+
+
+def _size_of(file: DicomFile) -> tuple[int, int]:
+    """Rows and columns as a header has them; 0 where it has none, or what is no number."""
+    try:
+        header = file.header()
+        return int(header.get("Rows") or 0), int(header.get("Columns") or 0)
+    except (UserError, TypeError, ValueError):
+        return 0, 0
 
 
 def _code(code: Coded) -> hd.sr.CodedConcept:

@@ -21,7 +21,7 @@ from lap_monai.inference.pipeline import FrameFilter, Pipeline
 from lap_monai.inference.predictor import Predictor
 from lap_monai.inference.smoothing import Smoother
 from lap_monai.inference.source import Failure, Item, Pixels, Source
-from lap_monai.inference.writer import Output, Prediction, open_writers
+from lap_monai.inference.writer import Output, Prediction, open_writers, without_refused
 from lap_monai.provenance import command_line, device_name, git_revision, versions
 from lap_monai.reports.prediction_report import write_prediction_report
 
@@ -134,7 +134,7 @@ class _Run:
         with tqdm(
             total=total, initial=self.start, unit="frame", desc="predict", disable=not self.options.progress
         ) as self.bar:
-            items = self.source.items(self.start)
+            items = without_refused(self.source.items(self.start), self.writers)
             most = self.options.most_frames
             try:
                 self.pipeline.run(islice(items, None if most is None else max(0, most - self.start)), self._deliver)

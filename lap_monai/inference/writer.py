@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from lap_monai.checks import require_choice
-from lap_monai.inference.source import Item, Pixels, Source
+from lap_monai.inference.source import Failure, Item, Pixels, Source
 from lap_monai.label_space import LabelSpace
 
 
@@ -93,6 +93,27 @@ class Writer(Protocol):
     def abort(self) -> None:
         """Remove what is not whole; what a checkpoint brought to the disk stays."""
         ...
+
+
+@runtime_checkable
+class SelectiveWriter(Writer, Protocol):
+    """A writer that cannot take every frame of its source, and knows so before the network has seen it."""
+
+    def refusal(self, item: Item) -> str | None:
+        """Return why a frame cannot be written, cause and remedy without the source's path, or None.
+
+        Called in the order of the source, in another thread than the other methods.
+        """
+        ...
+
+
+def without_refused(items: Iterator[Item | Failure], writers: Sequence[Writer]) -> Iterator[Item | Failure]:
+    """Yield the items, those that one of the writers cannot take as failures, so that the run goes on without them."""
+    selective = [writer for writer in writers if isinstance(writer, SelectiveWriter)]
+    for item in items:
+        reasons = (writer.refusal(item) for writer in selective if isinstance(item, Item))
+        reason = next(filter(None, reasons), None)
+        yield item if reason is None else Failure(item.name, item.index, reason)
 
 
 class FileWriter:

@@ -22,6 +22,7 @@ from medical_phantoms import (
 from pydicom.uid import MPEG4HP41, MultiFrameTrueColorSecondaryCaptureImageStorage, generate_uid
 
 from lap_monai.checks import UserError
+from lap_monai.inference import Options, Predictor, predict
 from lap_monai.inference.dicom_seg import DicomSegWriter
 from lap_monai.inference.dicom_source import DicomSource
 from lap_monai.inference.source import Item
@@ -287,8 +288,43 @@ def test_a_class_without_a_code_is_refused_before_the_first_frame(tmp_path: Path
 
 
 def test_a_source_without_identity_cannot_be_referred_to(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="without SeriesInstanceUID cannot be referred to"):
+    with pytest.raises(UserError, match="lacks SeriesInstanceUID, so no segmentation can refer to it"):
         segment(save_native(tmp_path / "a.dcm", FRAMES, SeriesInstanceUID=""), tmp_path)
+
+
+def run(path: Path, folder: Path, predictor: Predictor) -> dict[str, Any]:
+    """`predict --write labels,seg`."""
+    return predict(DicomSource(path), predictor, folder, Options(write=("labels", "seg"), compare=False))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "cause"),
+    [
+        ({"StudyInstanceUID": ""}, "lacks StudyInstanceUID"),
+        ({"Rows": 40}, "says 80x40 pixels, but the frame has 80x48"),
+        ({"Rows": None}, "lacks rows or columns"),
+        ({"SOPInstanceUID": [generate_uid(), generate_uid()]}, "does not allow a segmentation (TypeError)"),
+    ],
+)
+def test_a_header_that_no_segmentation_can_refer_to_fails_its_file_alone(
+    attributes: dict[str, Any], cause: str, video: Path, tmp_path: Path, predictor: Predictor
+) -> None:
+    folder, series = tmp_path / "in", generate_uid()
+    folder.mkdir()
+    save_native(folder / "a.dcm", FRAMES[:2], SeriesInstanceUID=series)
+    stream = encode_video(FRAMES, "libx264", "h264")
+    save_video(folder / "b.dcm", FRAMES, MPEG4HP41, stream, SeriesInstanceUID=series, InstanceNumber=2, **attributes)
+    save_native(folder / "c.dcm", FRAMES[:1], SeriesInstanceUID=series, InstanceNumber=3)
+    seen = []
+    prepare = predictor.prepare
+    predictor.prepare = lambda image: seen.append(1) or prepare(image)  # type: ignore[method-assign, func-returns-value]
+    record = run(folder, tmp_path / "out", predictor)
+    assert record["status"] == "completed"
+    assert record["frames"] == {"ok": 3, "failed": 6, "dropped": 0}
+    assert len(seen) == 3, "the network sees none of the file's frames"
+    assert [failure["name"] for failure in record["failures"]] == [f"{index:06d}" for index in range(2, 8)]
+    assert all(cause in failure["error"] for failure in record["failures"])
+    assert sorted(path.name for path in (tmp_path / "out/seg").iterdir()) == ["000000.dcm", "000008.dcm"]
 
 
 # --- privacy -------------------------------------------------------------------------------------------------------
