@@ -1,13 +1,18 @@
 """Against the bundle's own inference, and at the limits of memory."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
+from monai.bundle import ConfigParser
+from PIL import Image
 from tiny_data import picture
 
 from lap_monai.checks import UserError
 from lap_monai.data import read_mask
-from lap_monai.inference import Predictor, TorchEngine, open_source
+from lap_monai.inference import Bundle, Predictor, TorchEngine, open_source
 
 
 class Cramped(TorchEngine):
@@ -38,6 +43,50 @@ def test_window_mode_gives_the_labels_of_monais_bundle_run(tiny_run, tiny_bundle
         np.testing.assert_array_equal(labels, np.asarray(read_mask(theirs)))
         seen |= set(np.unique(labels))
     assert len(seen) > 1
+
+
+@pytest.fixture
+def overlapping_run(tiny_run, tmp_path):
+    """The tiny run with frames larger than the window along both axes, and windows that overlap."""
+    copy = shutil.copytree(tiny_run, tmp_path / "overlapping")
+    for path in copy.glob("config_*.json"):
+        config = json.loads(path.read_text())
+        path.write_text(json.dumps(config | {"frame_size": [56, 88], "overlap": 0.25}))
+    return copy
+
+
+@pytest.mark.slow
+def test_overlapping_windows_give_the_labels_of_monais_bundle_run(overlapping_run, cli, tiny_phantom):
+    sizes = ("frame_size=[56,88]", "overlap=0.25")
+    assert cli.infer(tiny_phantom, overlapping_run / "models", *sizes).status == 0
+    predictor = Predictor(Bundle.open(overlapping_run), "window", device="cpu")
+    seen = set()
+    for item in open_source(tiny_phantom).items():
+        labels = predictor([item.image])[0].labels
+        folder, _, name = item.name.rpartition("/")
+        (theirs,) = (cli.folder / "labels").rglob(f"{folder.rpartition('/')[2]}/{name}_seg.png")
+        np.testing.assert_array_equal(labels, np.asarray(read_mask(theirs)))
+        seen |= set(np.unique(labels))
+    assert len(seen) > 1
+
+
+def test_overlapping_windows_give_the_logits_of_the_bundles_own_objects(overlapping_run, tiny_phantom):
+    """Labels could agree where sums of windows do not."""
+    bundle = Bundle.open(overlapping_run)
+    parser = ConfigParser(bundle.inference_config)
+    preprocessing, inferer = (parser.get_parsed_content(name) for name in ("preprocessing", "inferer"))
+    network = bundle.build_network()
+    predictor = Predictor(bundle, "window", device="cpu")
+    windows = []
+    network.register_forward_hook(lambda _module, inputs, _output: windows.append(inputs[0].shape))
+    for path in sorted(tiny_phantom.rglob("*_endo.png"))[:3]:
+        with torch.no_grad():
+            theirs = inferer(preprocessing({"image": str(path)})["image"][None].as_tensor(), network)[0]
+        ((logits, _),) = predictor.infer([predictor.prepare(np.asarray(Image.open(path).convert("RGB")))])
+        assert logits.shape[1:] == (56, 88)
+        assert torch.equal(logits, theirs)
+    assert sum(shape[0] for shape in windows[: len(windows) // 3]) == 8, "two rows of four windows, which overlap"
+    assert {tuple(shape[2:]) for shape in windows} == {(32, 32)}
 
 
 def test_a_frame_that_is_one_window_is_the_same_in_both_modes(tiny_bundle):
