@@ -123,6 +123,21 @@ def read_checkpoint(
         raise UserError(f"The checkpoint {str(path)!r} does not fit the configured {name}: {first_line}") from error
 
 
+def read_identity(path: str | Path) -> dict[str, Any]:
+    """Return the names that a checkpoint was written with; empty for one without.
+
+    Raises:
+        DamagedCheckpoint: if the file is missing or damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DamagedCheckpoint(
+            f"No checkpoint at {str(path)!r}; train first, or give the folder of a model.pt as ckpt_dir."
+        )
+    content = _read(path, "cpu")
+    return dict(content.get(IDENTITY, {})) if isinstance(content, dict) else {}
+
+
 def _read(path: Path, device: str | torch.device) -> Any:
     try:
         # PyTorch does not compare the checksums that it writes: a flipped bit would be a silently wrong weight.

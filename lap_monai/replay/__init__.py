@@ -12,7 +12,16 @@ from lap_monai.replay.nearest import Nearest
 from lap_monai.replay.pixel_space import PixelSpace
 from lap_monai.replay.planted import plant_copies
 from lap_monai.replay.quality import kid, ms_ssim_diversity, precision_recall
-from lap_monai.replay.samplers import THRESHOLDS, Denoiser, ImageNoise, ddim, ddpm, dpm_solver, sde_dpm_solver
+from lap_monai.replay.samplers import (
+    THRESHOLDS,
+    Denoiser,
+    ImageNoise,
+    check_target,
+    ddim,
+    ddpm,
+    dpm_solver,
+    sde_dpm_solver,
+)
 from lap_monai.replay.schedules import NoiseSchedule, zero_terminal_snr
 from lap_monai.replay.selection import select_balanced
 from lap_monai.replay.set_audit import REASONS, AuditOutcome, Neighbours, SetAudit
@@ -23,10 +32,9 @@ from lap_monai.replay.teacher_labels import (
     TeacherAnswers,
     label_images,
     read_probabilities,
-    synthetic_rows,
     write_teacher_labels,
 )
-from lap_monai.replay.training_rows import replay_rows
+from lap_monai.replay.training_rows import replay_rows, synthetic_rows
 
 __all__ = [
     "COPY_DISTANCE",
@@ -55,6 +63,7 @@ __all__ = [
     "Teacher",
     "TeacherAnswers",
     "check_frame_size",
+    "check_target",
     "confidence",
     "ddim",
     "ddpm",

@@ -51,12 +51,12 @@ def null_limit(distances: NDArray[np.float64], patients: Sequence[str], level: f
         UserError: if there are too few frames or patients for that level.
     """
     if not 0 < level < 1:
-        raise UserError(f"audit_level {level} must be above 0 and below 1 (0.01 for 1 %).")
+        raise UserError(f"level {level} must be above 0 and below 1 (0.01 for 1 %).")
     needed, found = null_frames(level), len(set(patients))
     if len(distances) < needed:
         raise UserError(
             f"The audit's null has {len(distances)} held-out frames but needs {needed}: of fewer, none can mark the "
-            f"nearest {100 * level:g} %; hold out more frames, or raise audit_level to {1 / (len(distances) + 1):.2g}."
+            f"nearest {100 * level:g} %; hold out more frames, or raise level to {1 / (len(distances) + 1):.2g}."
         )
     if found < MIN_PATIENTS:
         raise UserError(

@@ -9,10 +9,11 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from lap_monai.checks import UserError
-from lap_monai.data import FrameCache, Row
+from lap_monai.data import FrameCache, Row, is_black
 
 Pixels = NDArray[np.uint8]
 
@@ -28,7 +29,10 @@ class Frames(Protocol):
 
 
 class CachedFrames:
-    """The frames of datalist rows, resized once and read from memory maps.
+    """The frames of datalist rows that show something, resized once and read from memory maps.
+
+    Black frames, which a camera outside of the body leaves, are left out, as in a generator's training
+    (`lap_monai.data.UnmaskedFrames`): one is as near to the next as a copy.
 
     Args:
         rows: datalist rows, of a data set or of a synthetic set.
@@ -36,19 +40,25 @@ class CachedFrames:
         cache_dir: see `FrameCache.build`.
 
     Raises:
-        UserError: if there are no rows, or a frame cannot be read.
+        UserError: if there are no rows, a frame cannot be read, or all are black.
     """
 
     def __init__(self, rows: Sequence[Row], size: Sequence[int], cache_dir: str | Path | None = None) -> None:
-        self.cache = FrameCache.build(rows, size, cache_dir)
+        cache = FrameCache.build(rows, size, cache_dir)
+        self._cache = cache
+        self._positions = [i for i in range(len(cache)) if not is_black(Image.fromarray(cache.image(i)))]
+        if not self._positions:
+            raise UserError(f"All of the {len(cache)} frames are black; check dataset_dir and the split.")
+        #: The rows of the frames that are here.
+        self.rows = [rows[i] for i in self._positions]
 
     def __len__(self) -> int:
         """Number of frames."""
-        return len(self.cache)
+        return len(self._positions)
 
     def __getitem__(self, index: int, /) -> Pixels:
         """Frame `index`, a read-only view."""
-        return self.cache.image(index)
+        return self._cache.image(self._positions[index])
 
 
 def frame_batches(frames: Frames, batch_size: int) -> Iterator[Tensor]:

@@ -43,6 +43,7 @@ class FrameGenerator:
         threshold: see `Denoiser`.
         batch_size: frames drawn at once.
         device: where the network is.
+        learned_from: fingerprint of the frames that the network learned from (`fingerprint`), for the record.
 
     Raises:
         UserError: for an unknown sampler or threshold, or an impossible number of steps.
@@ -58,6 +59,7 @@ class FrameGenerator:
         threshold: str = "static",
         batch_size: int = 32,
         device: torch.device | str = "cpu",
+        learned_from: str | None = None,
     ) -> None:
         self.network, self.device = network, torch.device(device)
         self.frame_size = (int(frame_size[0]), int(frame_size[1]))
@@ -68,6 +70,7 @@ class FrameGenerator:
         if batch_size < 1:
             raise UserError(f"batch_size={batch_size}: give at least 1.")
         self.batch_size = batch_size
+        self.learned_from = learned_from
 
     @torch.no_grad()
     def draw(self, seeds: Sequence[int]) -> NDArray[np.uint8]:
@@ -93,6 +96,7 @@ class FrameGenerator:
             "prediction_type": self.denoise.prediction_type,
             "schedule_sha256": hashlib.sha256(np.array(self.schedule.cumulative_alphas).tobytes()).hexdigest(),
             "timesteps": len(self.schedule),
+            **({} if self.learned_from is None else {"frames": self.learned_from}),
         }
 
     def method(self) -> dict[str, Any]:

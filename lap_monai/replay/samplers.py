@@ -9,12 +9,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
+from monai.networks.schedulers import Scheduler
 from torch import Tensor, nn
 
 from lap_monai.checks import UserError, require_choice
 from lap_monai.replay.schedules import NoiseSchedule
 
-__all__ = ["THRESHOLDS", "Denoiser", "ImageNoise", "ddim", "ddpm", "dpm_solver", "sde_dpm_solver"]
+__all__ = ["THRESHOLDS", "Denoiser", "ImageNoise", "check_target", "ddim", "ddpm", "dpm_solver", "sde_dpm_solver"]
 
 #: `(x_t, t)` → the image that a network sees behind the noise, both `(B, C, H, W)`.
 Denoise = Callable[[Tensor, int], Tensor]
@@ -25,6 +26,26 @@ _PREDICTIONS = ("epsilon", "v_prediction", "sample")
 THRESHOLDS = ("none", "static", "dynamic")
 
 _QUANTILE = 0.995  # of dynamic thresholding, the value of Imagen
+
+
+def check_target(scheduler: Scheduler) -> None:
+    """Check that what a network is to predict can be learned to the end of its schedule.
+
+    Args:
+        scheduler: MONAI scheduler of the training.
+
+    Raises:
+        UserError: if the schedule ends in pure noise but the network is to predict noise: it would learn to copy what
+            it is given, and from that alone no image begins.
+    """
+    _check_target(NoiseSchedule.of(scheduler), str(scheduler.prediction_type))
+
+
+def _check_target(schedule: NoiseSchedule, prediction_type: str) -> None:
+    if prediction_type == "epsilon" and schedule.alpha(len(schedule) - 1) == 0:
+        raise UserError(
+            "A schedule that ends in pure noise needs prediction_type 'v_prediction' or 'sample', not 'epsilon'."
+        )
 
 
 class Denoiser:
@@ -47,10 +68,7 @@ class Denoiser:
         self.network, self.schedule = network, schedule
         self.prediction_type = require_choice(prediction_type, _PREDICTIONS, "prediction_type")
         self.threshold = require_choice(threshold, THRESHOLDS, "threshold")
-        if prediction_type == "epsilon" and schedule.alpha(len(schedule) - 1) == 0:
-            raise UserError(
-                "A schedule that ends in pure noise needs prediction_type 'v_prediction' or 'sample', not 'epsilon'."
-            )
+        _check_target(schedule, prediction_type)
 
     def __call__(self, noisy: Tensor, time: int) -> Tensor:
         """Return the clean images `(B, C, H, W)` that the network sees in `noisy` at training time step `time`."""

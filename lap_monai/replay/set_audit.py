@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lap_monai.checks import UserError
-from lap_monai.data import Row, row_id
+from lap_monai.data import Row, fingerprint, row_id
 from lap_monai.files import write_json
 from lap_monai.keys import VIDEO
 from lap_monai.replay.audit import AuditResult, MemorisationAudit, null_limit
@@ -89,8 +89,8 @@ class SetAudit:
         seed: of what is drawn for the measures.
 
     Raises:
-        UserError: if there is no set or it is empty, training and held-out patients overlap, or the held-out frames
-            make no null.
+        UserError: if there is no set or it is empty, its generator says that it learned from other frames, training and
+            held-out patients overlap, or the held-out frames make no null.
     """
 
     def __init__(
@@ -115,6 +115,12 @@ class SetAudit:
             raise UserError(
                 f"Patient {min(common)} is among the training and the held-out frames; the audit's null needs others."
             )
+        learned_from = self.synthetic.generator.get("frames")
+        if learned_from is not None and learned_from != fingerprint(training):
+            raise UserError(
+                f"The generator of the synthetic set {str(synthetic)!r} learned from other frames than these "
+                f"{len(training)}: give dataset_dir, split, seed and training_part of its training."
+            )
         if len(training) < 2:
             raise UserError("The generator learned from a single frame, of which all it makes is a copy; give it more.")
         # Too small a null is told before anything is labelled.
@@ -131,7 +137,7 @@ class SetAudit:
         answers = label_images(self.synthetic, indices, self.teacher, len(self.classes))
         size = self.synthetic.frame_size
         training, held_out = (CachedFrames(rows, size, self.cache_dir) for rows in (self.rows, self.held_out_rows))
-        patients = [str(row[VIDEO]) for row in self.held_out_rows]
+        patients = [str(row[VIDEO]) for row in held_out.rows]
         audit = MemorisationAudit(training, held_out, patients, self.teacher.features, self.level)
         features = self.teacher.features(images)
         found = audit(images, features)
@@ -203,12 +209,12 @@ class SetAudit:
             verdicts.refuse(BALANCE, np.isin(np.arange(len(images)), spare))
 
     def _neighbours(
-        self, place: int, indices: list[int], images: Frames, found: AuditResult, training: Frames
+        self, place: int, indices: list[int], images: Frames, found: AuditResult, training: CachedFrames
     ) -> Neighbours:
         frame = int(found.pixel.index[place])
         return Neighbours(
             image=indices[place],
-            frame=row_id(self.rows[frame]),
+            frame=row_id(training.rows[frame]),
             pixels=images[place],
             frame_pixels=training[frame],
             distance=float(found.pixel.distance[place]),
@@ -246,13 +252,18 @@ class SetAudit:
             "kept": (images.part(passed), features[passed]),
             "held_out": (held_out, self.teacher.features(held_out)),
         }
-        return {name: self._measures(real, vectors, frames) for name, (frames, vectors) in sets.items()}
+        # Manifolds grow with their sets, so precision and recall compare where all are of one size.
+        count = min(len(vectors) for vectors in (real, features, sets["held_out"][1]))
+        return {name: self._measures(real, vectors, frames, count) for name, (frames, vectors) in sets.items()}
 
-    def _measures(self, real: NDArray[np.float32], vectors: NDArray[np.float32], frames: Frames) -> dict[str, Any]:
-        if len(vectors) <= _NEIGHBOUR:
+    def _measures(
+        self, real: NDArray[np.float32], vectors: NDArray[np.float32], frames: Frames, count: int
+    ) -> dict[str, Any]:
+        """Measures of one set; precision and recall of `count` images, or of as many as it has."""
+        if min(count, len(vectors)) <= _NEIGHBOUR:
             return {"images": len(vectors)}
         rng = np.random.default_rng(self.seed)
-        count = min(len(real), len(vectors))  # manifolds grow with their sets
+        count = min(count, len(vectors))
         part, some = (rng.choice(len(of), count, replace=False) for of in (real, vectors))
         precision, recall = precision_recall(real[part], vectors[some], _NEIGHBOUR)
         distance = kid(real, vectors, seed=self.seed)

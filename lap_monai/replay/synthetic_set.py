@@ -102,12 +102,12 @@ class SyntheticSet:
             UserError: if the folder holds anything else, or a set of another generator, sampler or seed.
         """
         folder = Path(folder)
+        remove_leftovers(folder / MANIFEST)  # of a process that was killed while it wrote one
         asked = {"generator": _as_json(generator), "sampler": _as_json(sampler), "seed": seed}
         if (folder / MANIFEST).is_file():
             found = cls.open(folder)
             found._require_same(asked)
             return found
-        remove_leftovers(folder / MANIFEST)  # of a process that was killed while it began the set
         if folder.exists() and any(folder.iterdir()):
             raise UserError(
                 f"{str(folder)!r} holds files but no {MANIFEST}; name another folder for the synthetic set."

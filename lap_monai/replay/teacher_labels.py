@@ -7,6 +7,7 @@ in bytes, for a loss that imitates the teacher softly.
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from lap_monai.checks import UserError
-from lap_monai.data import Row
 from lap_monai.files import replacing
-from lap_monai.keys import FRAME, LABEL
 from lap_monai.replay.set_frames import SetFrames
 from lap_monai.replay.synthetic_set import SyntheticImage, SyntheticSet
 from lap_monai.replay.teacher import Teacher, confidence
@@ -94,10 +93,10 @@ def write_teacher_labels(synthetic: SyntheticSet, index: int, probabilities: Ten
     ids = classes.to(torch.uint8).numpy()
     with replacing(synthetic.folder / label_file(image)) as label:
         Image.fromarray(ids[0]).save(label)
-        hashes = {"label": _sha256(label)}
+        hashes = {"label": file_sha256(label)}
     with replacing(synthetic.folder / probability_file(image)) as file:
         np.savez_compressed(file, classes=ids, values=(values * _MOST).round().to(torch.uint8).numpy())
-        hashes["probabilities"] = _sha256(file)
+        hashes["probabilities"] = file_sha256(file)
     return hashes
 
 
@@ -120,7 +119,7 @@ def read_probabilities(path: str | Path, num_classes: int) -> Tensor:
     try:
         with np.load(path, allow_pickle=False) as content:
             classes, values = content["classes"], content["values"]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"The teacher's probabilities {str(path)!r} cannot be read ({error}); audit anew.") from None
     if classes.max(initial=0) >= num_classes:
         raise UserError(
@@ -133,27 +132,6 @@ def read_probabilities(path: str | Path, num_classes: int) -> Tensor:
     return probabilities / probabilities.sum(0, keepdim=True)
 
 
-def synthetic_rows(folder: str | Path) -> list[Row]:
-    """Return the datalist rows of a set's kept images with the teacher's label maps as masks.
-
-    The masks hold class ids: read them in `LabelSpace.of_class_ids()`.
-
-    Raises:
-        UserError: if there is no set, no image is kept, or one has no label.
-    """
-    synthetic = SyntheticSet.open(folder)
-    rows = synthetic.rows()
-    if not rows:
-        raise UserError(f"All images of the synthetic set {str(folder)!r} are dropped; generate more, or look at why.")
-    for row in rows:
-        label = synthetic.folder / label_file(synthetic.images[row[FRAME]])
-        if not label.is_file():
-            raise UserError(
-                f"Image {row[FRAME]} of the synthetic set {str(folder)!r} has no teacher's label; run audit.json on it."
-            )
-        row[LABEL] = str(label.absolute())
-    return rows
-
-
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Return the hash of a file's bytes."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow, verify_metadata
+from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata
 from monai.networks.nets import DiffusionModelUNet
 
 from lap_monai.data import write_phantom
@@ -151,11 +151,21 @@ def test_other_targets_and_schedules_train_and_draw(
 def test_noise_prediction_with_a_schedule_that_ends_in_noise_is_refused(
     carry_out: Run, tiny_generator: dict[str, Any], tmp_path: Path
 ) -> None:
-    configs = ["train", "phantom", "epsilon", "zero_snr"]
-    carry_out(configs, tmp_path, **tiny_generator | {"epochs": 1})
+    """Before the training, not after it."""
     with pytest.raises(RuntimeError) as error:
-        carry_out([*configs, "generate"], tmp_path, **tiny_generator)
+        carry_out(["train", "phantom", "epsilon", "zero_snr"], tmp_path, **tiny_generator | {"epochs": 1})
     assert "needs prediction_type 'v_prediction'" in str(find_user_error(error.value))
+    assert not list(tmp_path.rglob("model.pt"))
+
+
+@pytest.mark.parametrize("order", [("patched", "multi_gpu_train"), ("multi_gpu_train", "patched")])
+def test_patches_and_processes_go_together_in_any_order(generator_bundle: Path, order: tuple[str, str]) -> None:
+    merged = ConfigParser()
+    merged.read_config([str(generator_bundle / "configs" / f"{name}.json") for name in ("train", "phantom", *order)])
+    said = " ".join(merged["initialize"])
+    assert "init_process_group" in said
+    assert "check_frame_size(@frame_size, len(@channels), @patch)" in said
+    assert merged["patch"] == 4
 
 
 def test_a_set_is_drawn_continued_extended_and_verified(

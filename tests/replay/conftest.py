@@ -23,8 +23,9 @@ def phantom_operations(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def operations(phantom_operations: Path, tmp_path_factory: pytest.TempPathFactory) -> Operations:
     """The frames of four patients to learn from, of ten held out and of two more."""
     rows = read_layout(phantom_operations)
-    frames = np.stack(list(CachedFrames(rows, (48, 80), tmp_path_factory.mktemp("cache"))))
-    videos = np.array([row["video"] for row in rows])
+    cached = CachedFrames(rows, (48, 80), tmp_path_factory.mktemp("cache"))
+    frames = np.stack(list(cached))
+    videos = np.array([row["video"] for row in cached.rows])
     names = sorted(set(videos))
     training, held_out, others = (np.isin(videos, names[part]) for part in (slice(4), slice(4, 14), slice(14, 16)))
     return Operations(frames[training], frames[held_out], videos[held_out].tolist(), frames[others])

@@ -39,7 +39,7 @@ def test_the_smallest_null_that_is_allowed(level: float) -> None:
     needed = null_frames(level)
     assert math.floor(level * (needed + 1) + 1e-9) >= 1 > math.floor(level * needed + 1e-9)
     null_limit(np.arange(needed, dtype=float), PATIENTS[:needed], level)
-    with pytest.raises(UserError, match=rf"{needed - 1} held-out frames but needs {needed}: .*audit_level"):
+    with pytest.raises(UserError, match=rf"{needed - 1} held-out frames but needs {needed}: .*level"):
         null_limit(np.arange(needed - 1, dtype=float), PATIENTS[: needed - 1], level)
 
 
@@ -47,7 +47,7 @@ def test_too_few_patients_and_odd_levels() -> None:
     with pytest.raises(UserError, match="4 held-out patients but needs 5"):
         null_limit(np.arange(100.0), [f"p{i % 4}" for i in range(100)])
     for level in (0, 1, -0.1):
-        with pytest.raises(UserError, match="audit_level"):
+        with pytest.raises(UserError, match="level"):
             null_limit(np.arange(100.0), PATIENTS[:100], level)
 
 

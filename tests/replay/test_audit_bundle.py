@@ -109,9 +109,12 @@ def test_audit_then_train_on_what_it_kept(site: Site) -> None:
     }
     overlays = [SEGMENTATION / "supervised.json", ROOT / "configs" / "overlays" / "replay_utility.json"]
     with undone():
+        with pytest.raises(UserError, match="29% of its images are copies of training frames"):
+            run_bundle([SEGMENTATION / "train.json", *overlays], settings)
+        settings["accept_unaudited"] = True
         trained = run_bundle([SEGMENTATION / "train.json", *overlays], settings)
         dataset = trained.parser.get_parsed_content("train#dataset")
-        kept = synthetic_rows(site.synthetic)
+        kept = synthetic_rows(site.synthetic, accept_unaudited=True)
         assert [row["image"] for row in dataset.rows] == [row["image"] for row in kept]
         assert dataset.masked == list(range(len(kept)))
         assert set(np.unique(dataset[0]["label"])) <= set(range(SPACE.num_classes))

@@ -14,15 +14,17 @@ from PIL import Image
 from replay_frames import Operations
 
 from lap_monai.checks import UserError
-from lap_monai.data import read_layout
+from lap_monai.data import fingerprint, read_layout
 from lap_monai.replay import (
     REASONS,
     AuditOutcome,
+    CachedFrames,
     SetAudit,
     SyntheticSet,
     Teacher,
     plant_copies,
     read_probabilities,
+    replay_rows,
     synthetic_rows,
 )
 
@@ -155,7 +157,7 @@ def test_labels_lie_beside_the_kept_images_and_nowhere_else(
 ) -> None:
     folder = outcome[0] / "set"
     found = SyntheticSet.open(folder)
-    rows = synthetic_rows(folder)
+    rows = synthetic_rows(folder, accept_unaudited=True)  # a tenth and more of the images are planted copies
     assert [row["frame"] for row in rows] == [image.index for image in found.kept]
     assert len(list((folder / "labels").rglob("*.png"))) == len(rows)
     assert len(list((folder / "probabilities").rglob("*.npz"))) == len(rows)
@@ -214,7 +216,74 @@ def test_bad_input(synthetic: SyntheticSet, parts: dict[str, Any], teacher: Teac
         audited(synthetic, parts, teacher, tmp_path, classes=CLASSES[:3])
     assert (synthetic.folder / "manifest.json").read_bytes() == before
     with pytest.raises(UserError, match="no teacher's label"):
-        synthetic_rows(unlabelled(synthetic, tmp_path / "other").folder)
+        synthetic_rows(unlabelled(synthetic, tmp_path / "other").folder, accept_unaudited=True)
+    with pytest.raises(UserError, match="was not audited"):
+        synthetic_rows(tmp_path / "other")
+    synthetic.generator["frames"] = "of another split"
+    synthetic.save()
+    with pytest.raises(UserError, match=r"learned from other frames than these \d+: give .* split"):
+        audited(synthetic, parts, teacher, tmp_path)
+    synthetic.generator["frames"] = fingerprint(parts["training"])
+    synthetic.save()
+    SetAudit(synthetic.folder, **parts, teacher=teacher, classes=CLASSES, output_dir=tmp_path)
+
+
+def test_black_frames_are_nobodys(
+    outcome: tuple[Path, AuditOutcome],
+    images: dict[str, np.ndarray],
+    parts: dict[str, Any],
+    teacher: Teacher,
+    tmp_path: Path,
+) -> None:
+    """One is as near to the next as a copy: in the null it would set the limit to 0."""
+    Image.new("RGB", SIZE[::-1]).save(tmp_path / "black.png")
+    with_black = {
+        name: [*rows, {**rows[0], "image": str(tmp_path / "black.png"), "label": None, "frame": 999}]
+        for name, rows in parts.items()
+    }
+    found = audited(drawn(tmp_path / "set", images), with_black, teacher, tmp_path).results
+    assert found["memorisation"] == outcome[1].results["memorisation"]
+    assert found["filters"] == outcome[1].results["filters"]
+    with pytest.raises(UserError, match="All of the 1 frames are black"):
+        CachedFrames(with_black["training"][-1:], SIZE)
+
+
+def test_what_is_not_as_the_audit_left_it_is_refused(
+    operations: Operations, parts: dict[str, Any], teacher: Teacher, tmp_path: Path
+) -> None:
+    synthetic = drawn(tmp_path / "set", {"good": operations.others})
+    audited(synthetic, parts, teacher, tmp_path)
+    rows = synthetic_rows(synthetic.folder)
+    assert [row["image"] for row in rows] == [row["image"] for row in replay_rows([synthetic.folder])]
+
+    label = Path(rows[0]["label"])
+    before = label.read_bytes()
+    Image.new("L", SIZE[::-1]).save(label)
+    with pytest.raises(UserError, match="is not the label that the set's audit left; run"):
+        synthetic_rows(synthetic.folder)
+    label.write_bytes(before)
+
+    image = Path(rows[0]["image"])
+    before = image.read_bytes()
+    image.write_bytes(Path(rows[1]["image"]).read_bytes())
+    for read in (synthetic_rows, lambda folder: replay_rows([folder], accept_unaudited=True)):
+        with pytest.raises(UserError, match="is not the image that the manifest names"):
+            read(synthetic.folder)
+    image.write_bytes(before)
+
+    blind = SyntheticSet.open(synthetic.folder)
+    assert blind.audit is not None
+    blind.audit["memorisation"]["planted_caught"]["flipped"] = 0.5
+    blind.save()
+    for read in (synthetic_rows, lambda folder: replay_rows([folder])):
+        with pytest.raises(UserError, match=r"of planted copies \(flipped\) it caught 50%"):
+            read(synthetic.folder)
+    assert replay_rows([synthetic.folder], accept_unaudited=True)
+
+    soft = Path(rows[0]["label"].replace("/labels/", "/probabilities/").replace(".png", ".npz"))
+    soft.write_bytes(soft.read_bytes()[:-40])
+    with pytest.raises(UserError, match="cannot be read"):
+        read_probabilities(soft, len(CLASSES))
 
 
 def unlabelled(synthetic: SyntheticSet, folder: Path) -> SyntheticSet:
@@ -228,4 +297,4 @@ def test_an_empty_set_is_told(synthetic: SyntheticSet, parts: dict[str, Any], te
     with pytest.raises(UserError, match="no image to audit"):
         audited(empty, parts, teacher, tmp_path)
     with pytest.raises(UserError, match=r"All images .* are dropped"):
-        synthetic_rows(empty.folder)
+        synthetic_rows(empty.folder, accept_unaudited=True)

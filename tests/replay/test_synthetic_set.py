@@ -76,6 +76,7 @@ def test_a_set_is_the_same_whatever_the_batches_and_however_often_it_was_left(
 ) -> None:
     other = tmp_path / "other"
     grow(start(other), 4, at_once)
+    (other / ".manifest.0123abcd.json").write_text("{")  # of a process that was killed while it wrote
     grow(start(other), 10, at_once)  # another process that goes on
     assert contents(other) == contents(synthetic.folder)
 
