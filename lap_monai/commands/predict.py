@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: %(default)s); frames.csv and run.json are always written",
     )
     parser.add_argument("--kind", metavar="KIND", help="read INPUT as frames, video, … (default: find out)")
-    parser.add_argument("--resume", action="store_true", help="go on with a run that was broken off")
-    parser.add_argument("--frames", type=int, metavar="N", help="end after N frames")
+    parser.add_argument("--resume", action="store_true", help="go on with a run that was broken off (no live one)")
+    parser.add_argument("--frames", type=int, metavar="N", help="end after N frames, dropped ones not counted")
     parser.add_argument("--keep-identifiers", action="store_true", help="let paths, times and headers into the results")
     parser.add_argument(
         "--safe",

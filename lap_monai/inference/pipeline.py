@@ -50,12 +50,14 @@ class Pipeline:
         frame_filter: names frames that are passed over; the network does not see them.
         smoother: averages over time.
         drops: leave out frames for which there is no time, as a live capture must.
+        most: end after so many frames, those left out not counted; None goes to the end.
     """
 
     predictor: Predictor
     frame_filter: FrameFilter | None = None
     smoother: Smoother | None = None
     drops: bool = False
+    most: int | None = None
     dropped: int = 0
     seconds: dict[str, Any] = field(default_factory=lambda: {stage: array("f") for stage in STAGES})
 
@@ -107,7 +109,8 @@ class Pipeline:
             self._broken.set()
 
     def _read(self, items: Iterator[Item | Failure], read: queue.Queue[Entry | None]) -> None:
-        while not (self._stop.is_set() or self._broken.is_set()):
+        taken = 0
+        while taken != self.most and not (self._stop.is_set() or self._broken.is_set()):
             begun = time.perf_counter()
             item = next(items, None)
             if item is None:
@@ -117,6 +120,7 @@ class Pipeline:
                 self.dropped += 1
                 continue
             _put(read, self._prepare(item), self._broken, self._stop)
+            taken += 1
         close = getattr(items, "close", None)
         if close is not None:
             close()

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +38,12 @@ class Options:
 
     Args:
         write: names of writers; `"report"` is the page, `frames.csv` and `run.json` are always written.
-        resume: go on with an earlier run in the same folder.
+        resume: go on with an earlier run in the same folder; not for live captures, which do not come again.
         side_by_side: overlays show the plain frame beside the painted one.
         legend: overlays name the classes.
         smooth: weight of the frames before in the moving average, in [0, 1); None does no averaging.
         frame_filter: names frames that are passed over.
-        most_frames: end after so many frames; None goes to the end.
+        most_frames: end after so many frames, those that a live capture drops not counted; None goes to the end.
         compare: measure the agreement with the bundle's own inference on a few frames.
         keep_identifiers: note path, command and time of day in `run.json`, and let writers carry headers over.
         progress: show a bar.
@@ -78,7 +77,8 @@ def predict(
         where: the source's path, for `keep_identifiers`.
 
     Raises:
-        UserError: if the folder holds another run, cannot be written, or no frame could be read.
+        UserError: if the folder holds another run, cannot be written, no frame could be read, or a live capture is
+            to be resumed.
     """
     options = options or Options()
     run = _Run(source, predictor, Path(folder), options, where)
@@ -93,6 +93,11 @@ class _Run:
         self.space = predictor.bundle.label_space
         self.identity = self._identity()
         self.path = folder / "run.json"
+        if options.resume and source.kind == "live":
+            raise UserError(
+                "A live capture cannot be gone on with, since its frames do not come again; leave --resume out, and "
+                "name another --out if this one holds a run."
+            )
         _make_folder(folder)
         earlier = self._earlier()
         self.finished = earlier if earlier is not None and earlier["status"] == "completed" else None
@@ -115,7 +120,13 @@ class _Run:
             self.writers = open_writers(names, output)
         self.start = self.table.done
         self.smoother = None if options.smooth is None else Smoother(options.smooth)
-        self.pipeline = Pipeline(predictor, options.frame_filter, self.smoother, drops=source.kind == "live")
+        self.pipeline = Pipeline(
+            predictor,
+            options.frame_filter,
+            self.smoother,
+            drops=source.kind == "live",
+            most=None if options.most_frames is None else max(0, options.most_frames - self.start),
+        )
         self.torn = False  # whether some writers took a frame and others not
         self.counts: Counter[str] = Counter()
         self.failures: list[dict[str, str]] = []
@@ -135,9 +146,8 @@ class _Run:
             total=total, initial=self.start, unit="frame", desc="predict", disable=not self.options.progress
         ) as self.bar:
             items = without_refused(self.source.items(self.start), self.writers)
-            most = self.options.most_frames
             try:
-                self.pipeline.run(islice(items, None if most is None else max(0, most - self.start)), self._deliver)
+                self.pipeline.run(items, self._deliver)
             except KeyboardInterrupt as stopped:
                 error = None if live else stopped  # the usual way to end a live capture
             except BaseException as stopped:

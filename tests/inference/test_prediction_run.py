@@ -5,8 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
+from time import sleep
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from tiny_data import picture
 
 from lap_monai.checks import UserError
 from lap_monai.files import read_json
-from lap_monai.inference import WRITERS, Arrays, FileWriter, Options, open_source, predict, run, skip_black
+from lap_monai.inference import WRITERS, Arrays, FileWriter, Item, Options, open_source, predict, run, skip_black
 
 av = pytest.importorskip("av")
 
@@ -190,6 +191,37 @@ def test_a_kill_at_any_moment_of_the_end_loses_nothing(write_video, predictor, t
         assert table(copy) == table(out)
         assert [time for time, _ in decoded(copy / "overlay.mp4")] == pytest.approx(times, abs=1e-3)
         assert {path.name for path in copy.iterdir()} == {path.name for path in out.iterdir()}
+
+
+class Live:
+    """Frames without an end that come faster than any network takes them."""
+
+    kind, total, fps, fingerprint = "live", None, 25.0, "live"
+
+    def __init__(self, source):
+        self._items = list(source.items())
+
+    def items(self, start=0):
+        for index in count():
+            sleep(0.0002)
+            yield Item(f"{index:06d}", index, self._items[index % len(self._items)].image, index / self.fps)
+
+
+def test_the_limit_of_a_live_capture_counts_segmented_frames(write_video, predictor, tmp_path):
+    source = Live(open_source(write_video()))
+    record = predict(source, predictor, tmp_path / "out", Options(write=["labels"], compare=False, most_frames=8))
+    assert record["frames"]["ok"] == len(table(tmp_path / "out")) == 8
+    assert record["frames"]["dropped"] > 0
+
+
+def test_a_live_capture_is_not_gone_on_with(write_video, predictor, tmp_path):
+    source, options = Live(open_source(write_video())), Options(write=["overlay"], compare=False)
+    with pytest.raises(RuntimeError):
+        predict(Stopping(source, 6, RuntimeError), predictor, tmp_path / "out", options)
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="live capture cannot be gone on with"):
+        predict(source, predictor, tmp_path / "out", Options(write=["overlay"], compare=False, resume=True))
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
 
 
 def test_a_frame_that_one_writer_lacks_comes_again_to_all(write_video, predictor, tmp_path, monkeypatch):
