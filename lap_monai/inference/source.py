@@ -127,7 +127,8 @@ def open_source(where: str | Path, kind: str | None = None) -> Source:
     """Open a file, a folder, or a live capture.
 
     Args:
-        where: a path; an address such as `rtsp://127.0.0.1:8554/scope`; or the index of a capture device, `"0"`.
+        where: a path; an address such as `rtsp://127.0.0.1:8554/scope`; or the index of a capture device, `"0"`, unless
+            a file or folder is called so.
         kind: a key of `SOURCE_FORMATS` to read it as; None finds out.
 
     Raises:
@@ -135,9 +136,9 @@ def open_source(where: str | Path, kind: str | None = None) -> Source:
     """
     from lap_monai.inference.live import is_live, open_live
 
-    if kind is None and is_live(str(where)):
-        return open_live(str(where))
     path = Path(where)
+    if kind is None and is_live(str(where)) and not path.exists():  # a folder may have a number for a name
+        return open_live(str(where))
     if not path.exists():
         raise UserError(f"The input {str(path)!r} does not exist; give a frame, a folder, a video or a device index.")
     if kind is not None:

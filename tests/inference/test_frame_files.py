@@ -99,6 +99,14 @@ def test_8_bits_of_every_format_are_taken(tmp_path, suffix):
     assert isinstance(item, Item)
 
 
+@pytest.mark.parametrize("name", ["42", "0"])
+def test_a_folder_whose_name_is_a_number_is_no_capture_device(tmp_path, monkeypatch, name):
+    save(tmp_path / name / "a.png")
+    monkeypatch.chdir(tmp_path)
+    source = open_source(name)
+    assert (source.kind, source.total) == ("frames", 1)
+
+
 def test_nothing_to_read_is_said(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         open_source(tmp_path / "none")
