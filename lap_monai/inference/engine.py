@@ -38,7 +38,8 @@ class Engine(Protocol):
         """Return the logits `(N, C, h, w)` of preprocessed frames, float32 `(N, 3, h, w)` with sides of whole strides.
 
         Raises:
-            torch.OutOfMemoryError, RuntimeError: where memory does not hold the batch; the caller halves it.
+            torch.OutOfMemoryError, or what the runtime raises: where memory does not hold the batch; the caller halves
+                it if the error's words say so.
         """
         ...
 

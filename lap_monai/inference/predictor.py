@@ -19,6 +19,16 @@ from lap_monai.inference.writer import Prediction
 Mode = Literal["window", "frame"]
 MODES = ("window", "frame")
 
+#: What PyTorch's allocator on the CPU, ONNX Runtime, OpenVINO and C++ say when memory does not hold a batch.
+_OUT_OF_MEMORY = (
+    "not enough memory",
+    "can't allocate memory",
+    "failed to allocate",
+    "out of memory",
+    "bad_alloc",
+    "bad allocation",
+)
+
 
 class Predictor:
     """A bundle's network on frames held in memory; `predict` of this package adds sources and writers.
@@ -106,7 +116,7 @@ class Predictor:
             batch = inputs[len(done) : len(done) + self.batch_size]
             try:
                 done += self._infer_batch(torch.stack(list(batch)))
-            except RuntimeError as error:
+            except Exception as error:  # those of other engines than PyTorch are no RuntimeErrors
                 if not _is_out_of_memory(error):
                     raise
                 self._shrink(error)
@@ -144,7 +154,7 @@ class Predictor:
         padded = functional.pad(batch, (0, right, 0, below), mode) if below or right else batch
         return self.engine(padded)[..., :height, :width]
 
-    def _shrink(self, error: RuntimeError) -> None:
+    def _shrink(self, error: Exception) -> None:
         if self.engine.device.type == "cuda":
             torch.cuda.empty_cache()
         if self.batch_size == 1:
@@ -175,6 +185,7 @@ def _entropy(logits: torch.Tensor, mirrored: torch.Tensor) -> np.ndarray:
     return (torch.special.entr(mean).sum(0) / np.log(len(mean))).numpy()
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    text = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in text or "can't allocate memory" in text
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether an engine's error says that memory does not hold what was asked for, by its kind or its words."""
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in text for words in _OUT_OF_MEMORY)

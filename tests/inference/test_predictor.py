@@ -18,14 +18,15 @@ from lap_monai.inference import Bundle, Predictor, TorchEngine, open_source
 class Cramped(TorchEngine):
     """An engine whose memory holds `most` frames."""
 
-    def __init__(self, network, most):
+    def __init__(self, network, most, error=None):
         super().__init__(network)
         self.most, self.sizes = most, []
+        self.error = error or RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
 
     def __call__(self, batch):
         self.sizes.append(len(batch))
         if len(batch) > self.most:
-            raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+            raise self.error
         return super().__call__(batch)
 
 
@@ -130,6 +131,36 @@ def test_a_batch_that_memory_does_not_hold_is_halved_for_good(tiny_bundle):
         assert np.mean(prediction.labels == labels) > 0.99
     assert engine.sizes == [8, 4, 2, 2, 2, 2, 1]
     assert predictor.batch_size == 2
+
+
+class Fail(Exception):
+    """Stands for ONNX Runtime's errors, which are no RuntimeErrors."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Fail("[ONNXRuntimeError] : 1 : FAIL : bfc_arena.cc Failed to allocate memory for requested buffer of size 9"),
+        Fail("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Exception during initialization: std::bad_alloc"),
+        RuntimeError("Exception from infer_request.cpp:224:\ncpu_memory.cpp:\nFailed to allocate 9 bytes of memory"),
+        RuntimeError("Exception from src/inference/src/cpp/core.cpp:109:\nstd::bad_alloc"),
+        torch.OutOfMemoryError("CUDA out of memory."),
+        MemoryError(),
+    ],
+)
+def test_the_words_of_every_engine_for_too_little_memory_are_known(tiny_bundle, error):
+    """As ONNX Runtime 1.31 and OpenVINO 2026.4 said under a limit on the process."""
+    engine = Cramped(tiny_bundle.build_network(), 1, error)
+    predictor = Predictor(tiny_bundle, engine=engine, batch_size=4)
+    assert len(predictor([picture(seed, (64, 96)) for seed in range(3)])) == 3
+    assert engine.sizes == [3, 2, 1, 1, 1]
+
+
+def test_other_errors_of_an_engine_are_raised(tiny_bundle):
+    engine = Cramped(tiny_bundle.build_network(), 0, Fail("no such node"))
+    predictor = Predictor(tiny_bundle, engine=engine, batch_size=4)
+    with pytest.raises(Fail, match="no such node"):
+        predictor([picture(1)])
 
 
 def test_memory_that_holds_no_frame_is_said(tiny_bundle):
