@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -99,10 +101,10 @@ class Predictor:
         return self.bundle.preprocessing(image)
 
     def infer(self, inputs: Sequence[torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
-        """Run the network, batch by batch.
+        """Run the network, batch by batch; a batch ends where the next frame has another size.
 
         Args:
-            inputs: prepared frames of one size.
+            inputs: prepared frames `(3, h, w)`, of any sizes where the bundle does not resize them.
 
         Returns:
             Of each, the logits `(C, h, w)`, and the mirrored frame's logits, mirrored back, if uncertainty is wanted;
@@ -113,7 +115,8 @@ class Predictor:
         """
         done: list[tuple[torch.Tensor, torch.Tensor | None]] = []
         while len(done) < len(inputs):
-            batch = inputs[len(done) : len(done) + self.batch_size]
+            waiting = inputs[len(done) : len(done) + self.batch_size]
+            _, batch = next(groupby(waiting, attrgetter("shape")))
             try:
                 done += self._infer_batch(torch.stack(list(batch)))
             except Exception as error:  # those of other engines than PyTorch are no RuntimeErrors

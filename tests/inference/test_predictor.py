@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -112,6 +113,21 @@ def test_frames_of_any_size_kind_and_batch_give_labels_of_their_own_size(tiny_bu
         assert one.labels.dtype == np.uint8
         assert np.mean(one.labels == other.labels) > 0.99
         np.testing.assert_allclose(one.probabilities.sum(0), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["frame", "window"])
+def test_frames_that_the_bundle_does_not_resize_go_in_batches_of_one_size(tiny_bundle, mode):
+    bundle = replace(tiny_bundle, preprocessing=replace(tiny_bundle.preprocessing, size=None))
+    sizes = [(64, 96), (64, 96), (48, 64), (64, 96), (64, 96), (64, 96), (64, 96)]
+    images = [picture(seed, size) for seed, size in enumerate(sizes)]
+    engine = Cramped(bundle.build_network(), 100)
+    together = Predictor(bundle, mode, engine=engine, batch_size=3)(images)
+    alone = Predictor(bundle, mode, device="cpu", batch_size=1)(images)
+    for size, one, other in zip(sizes, alone, together, strict=True):
+        assert other.labels.shape == size
+        assert np.mean(one.labels == other.labels) > 0.99
+    if mode == "frame":
+        assert engine.sizes == [2, 1, 3, 1]
 
 
 @pytest.mark.parametrize(
