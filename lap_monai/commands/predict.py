@@ -67,8 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     look.add_argument("--side-by-side", action="store_true", help="show the plain frame beside the painted one")
     look.add_argument("--no-legend", action="store_true", help="do not name the classes below the picture")
     parser.epilog = (
-        f"Exit status: 0 if every frame was segmented, {SOME_FAILED} if some failed (frames.csv says which), 1 if the "
-        "run could not be done. A bundle's config may be code: open bundles of others with --safe."
+        f"Exit status: 0 if every frame was segmented, {SOME_FAILED} if some failed (frames.csv says which), 1 if all "
+        "failed or the run could not be done, 130 if Ctrl-C broke it off. "
+        "A bundle's config may be code: open bundles of others with --safe."
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from lap_monai.checks import UserError
-from lap_monai.files import read_json, remove_all_leftovers, write_json
+from lap_monai.files import read_json, remove_all_leftovers, remove_leftovers, write_json
 from lap_monai.inference.frame_table import FrameTable
 from lap_monai.inference.painter import Painter
 from lap_monai.inference.pipeline import FrameFilter, Pipeline
@@ -77,12 +77,15 @@ def predict(
         where: the source's path, for `keep_identifiers`.
 
     Raises:
-        UserError: if the folder holds another run, cannot be written, no frame could be read, or a live capture is
-            to be resumed.
+        UserError: if the folder holds another run, cannot be written, or a live capture is to be resumed; and, however
+            often such a run is resumed, if every frame failed.
     """
     options = options or Options()
     run = _Run(source, predictor, Path(folder), options, where)
-    return run.finished or run.execute()
+    record = run.finished or run.execute()
+    if record["frames"].get("failed") == sum(record["frames"].values()) > 0:
+        raise UserError(f"No frame could be read; the first: {record['failures'][0]['error']}.")
+    return record
 
 
 class _Run:
@@ -103,7 +106,9 @@ class _Run:
         self.finished = earlier if earlier is not None and earlier["status"] == "completed" else None
         if self.finished is not None:
             return
-        remove_all_leftovers(folder)
+        remove_leftovers(self.path)
+        if earlier is not None:  # then the folder is ours, and so is what looks like a temporary file
+            remove_all_leftovers(folder)
         output = Output(
             folder=folder,
             source=source,
@@ -128,8 +133,10 @@ class _Run:
             most=None if options.most_frames is None else max(0, options.most_frames - self.start),
         )
         self.torn = False  # whether some writers took a frame and others not
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()  # by status, of earlier parts of the run too, as are the failures
         self.failures: list[dict[str, str]] = []
+        for row in self.table.rows():
+            self._count(row["status"], row)
         self.samples: list[tuple[str, Pixels, Pixels]] = []
         self.record = self._new_record(where)
         if earlier is not None and self.start:
@@ -167,9 +174,7 @@ class _Run:
 
     def _deliver(self, item: Item | Failure, prediction: Prediction | None) -> None:
         if isinstance(item, Failure) or prediction is None:
-            self.counts["failed"] += 1
-            if isinstance(item, Failure) and len(self.failures) < _MOST_FAILURES:
-                self.failures.append({"name": item.name, "error": item.error})
+            self._count("failed", {"name": item.name, "error": getattr(item, "error", "")})
         else:
             self.torn = True
             for writer in self.writers:
@@ -182,10 +187,14 @@ class _Run:
         if time.monotonic() - self.saved > CHECKPOINT_SECONDS:
             self._checkpoint()
 
+    def _count(self, status: str, frame: Mapping[str, str]) -> None:
+        self.counts[status] += 1
+        if status == "failed" and len(self.failures) < _MOST_FAILURES:
+            self.failures.append({"name": frame["name"], "error": frame["error"]})
+
     def _checkpoint(self) -> None:
-        done = self.start + sum(self.counts.values())
         for writer in self.writers:
-            writer.checkpoint(done)
+            writer.checkpoint(sum(self.counts.values()))
         self.table.checkpoint()  # last: what the journal names is on the disk
         self.saved = time.monotonic()
 
@@ -203,7 +212,6 @@ class _Run:
         self._checkpoint()
         for writer in self.writers:
             writer.close()
-        self.counts = Counter(row["status"] for row in self.table.rows())  # of earlier parts too
         if self.options.compare and self.predictor.needs_comparison and self.samples:
             images = [image for _, image, _ in self.samples[:_COMPARED]]
             self.record["agreement"] = round(self.predictor.agreement(images), 5)
@@ -213,9 +221,6 @@ class _Run:
             pictures = [(name, image, painter(image, labels)) for name, image, labels in self.samples]
             write_prediction_report(self.folder / "report.html", self.record, self.table.rows(), self.space, pictures)
         self.table.close()
-        if not self.counts["ok"] and self.failures:
-            self._note("completed")
-            raise UserError(f"No frame could be read; the first: {self.failures[0]['error']}.")
         self._note("completed")
 
     def _break_off(self, error: BaseException) -> None:
@@ -275,6 +280,7 @@ class _Run:
             "legend": options.legend,
             "smooth": options.smooth,
             "uncertainty": predictor.uncertainty,
+            "frame_filter": None if options.frame_filter is None else _name(options.frame_filter),
             "most_frames": options.most_frames,
         }
 
@@ -316,6 +322,12 @@ class _Run:
                 "start": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             }
         return record
+
+
+def _name(function: object) -> str:
+    """Return what tells a function, or an object that is called as one, from others."""
+    known = function if hasattr(function, "__qualname__") else type(function)
+    return f"{known.__module__}.{known.__qualname__}"
 
 
 def _status(error: BaseException) -> str:

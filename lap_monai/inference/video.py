@@ -153,7 +153,7 @@ def decoded(container: InputContainer, note: Callable[[Packet], None] | None = N
     import av
 
     stream = container.streams.video[0]
-    packets = container.demux() if note is not None else container.demux(stream)
+    packets: Iterator[Any] = container.demux() if note is not None else container.demux(stream)
     while True:
         try:
             packet = next(packets)

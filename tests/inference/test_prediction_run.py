@@ -272,11 +272,69 @@ def test_arrays_and_iterables_are_sources_too(predictor, tmp_path):
     assert (record["frames"]["ok"], record["frames"]["failed"]) == (1, 1)
 
 
-def test_no_frame_at_all_is_an_error(frames, predictor, tmp_path):
+def test_no_frame_at_all_is_an_error_as_often_as_it_is_resumed(frames, predictor, tmp_path):
     for path in frames.rglob("*.png"):
         path.write_bytes(b"no")
-    with pytest.raises(UserError, match="No frame could be read"):
-        predict(open_source(frames), predictor, tmp_path / "out")
+    for resume in (False, True, True):
+        with pytest.raises(UserError, match="No frame could be read"):
+            predict(open_source(frames), predictor, tmp_path / "out", Options(resume=resume))
+    assert read_json(tmp_path / "out" / "run.json")["frames"]["failed"] == 7
+
+
+def test_frames_passed_over_are_no_failures(frames, predictor, tmp_path):
+    for path in frames.rglob("*.png"):
+        Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(path)
+    next(frames.rglob("*.png")).write_bytes(b"no")
+    record = predict(open_source(frames), predictor, tmp_path / "out", Options(frame_filter=skip_black))
+    assert record["frames"] == {"failed": 1, "black": 6, "dropped": 0}
+
+
+def test_failures_before_an_interruption_are_listed_after_it(frames, predictor, tmp_path, monkeypatch):
+    class Stopped(FileWriter):
+        at = 3
+
+        def __init__(self, output):
+            pass
+
+        def write(self, item, prediction):
+            if item.index == self.at:
+                raise KeyboardInterrupt
+
+    monkeypatch.setitem(WRITERS, "stopped", Stopped)
+    monkeypatch.setattr(run, "CHECKPOINT_SECONDS", 0)
+    (frames / "ä" / "frame 1.png").write_bytes(b"no picture")
+    (frames / "ä" / "frame 6.png").write_bytes(b"no picture")
+    source, out, options = open_source(frames), tmp_path / "out", Options(["stopped"], resume=True, compare=False)
+    for at in (3, 5):
+        monkeypatch.setattr(Stopped, "at", at)
+        with pytest.raises(KeyboardInterrupt):
+            predict(source, predictor, out, options)
+        broken = read_json(out / "run.json")
+        assert (broken["frames"]["ok"], broken["frames"]["failed"]) == (at - 1, 1)
+        assert [failure["name"] for failure in broken["failures"]] == ["ä/frame 1"]
+    monkeypatch.setattr(Stopped, "at", None)
+    record = predict(source, predictor, out, options)
+    assert (record["frames"]["ok"], record["frames"]["failed"]) == (5, 2)
+    error = "is no image; copy it again"
+    assert record["failures"] == [{"name": f"ä/frame {index}", "error": error} for index in (1, 6)]
+
+
+def test_another_filter_of_frames_is_another_run(frames, predictor, tmp_path):
+    source, words = open_source(frames), {"write": ["labels"], "compare": False}
+    with pytest.raises(KeyboardInterrupt):
+        predict(Stopping(source, 3), predictor, tmp_path / "out", Options(**words, frame_filter=skip_black))
+    with pytest.raises(UserError, match=r"begun with frame_filter '.*skip_black', not None"):
+        predict(source, predictor, tmp_path / "out", Options(**words, resume=True))
+    record = predict(source, predictor, tmp_path / "out", Options(**words, resume=True, frame_filter=skip_black))
+    assert record["frames"]["ok"] == 7
+
+
+def test_hidden_files_that_were_there_before_the_run_stay(frames, predictor, tmp_path):
+    mine = tmp_path / "out" / ".holiday.20260801.jpg"
+    mine.parent.mkdir()
+    mine.write_bytes(b"sea")
+    predict(open_source(frames), predictor, tmp_path / "out", Options(write=["labels"], compare=False))
+    assert mine.read_bytes() == b"sea"
 
 
 def test_queues_are_short_so_that_memory_does_not_grow(predictor, tmp_path, monkeypatch):
