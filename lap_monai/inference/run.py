@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -259,7 +260,12 @@ class _Run:
         }
 
     def _neutral(self, text: str) -> str:
-        return text if self.options.keep_identifiers else text.replace(str(self.folder), "OUT")
+        """Replace the run's folder, which may hold a name; a relative one only where it stands as a path."""
+        if self.options.keep_identifiers:
+            return text
+        folder = re.escape(str(self.folder))
+        text = text.replace(str(self.folder.absolute()), "OUT")
+        return re.sub(rf"(?<![\w./\\-]){folder}(?=[/\\])|(?<=['\"]){folder}(?=['\"])", "OUT", text)
 
     def _expected(self) -> int | None:
         most, total = self.options.most_frames, self.source.total

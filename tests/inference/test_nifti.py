@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
@@ -258,7 +259,7 @@ def test_a_bad_file_of_a_folder_takes_its_place_and_the_others_come(tmp_path: Pa
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-@pytest.mark.parametrize("damage", ["gone", "header", "cut"])
+@pytest.mark.parametrize("damage", ["gone", "header", "cut", "no room"])
 def test_failures_hold_no_folder(damage: str, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the source's nor that of the temporary file, both of which may hold names."""
     temporary = tmp_path / SECRETS[1]
@@ -268,7 +269,11 @@ def test_failures_hold_no_folder(damage: str, suffix: str, tmp_path: Path, monke
     path = save(tmp_path / SECRETS[0] / f"a{suffix}", GREY[0].T)
     source = NiftiSource(path.parent)
     content = path.read_bytes()
-    if damage == "gone":
+    if damage == "no room":
+        monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+        if suffix == ".nii":
+            return  # which is not unpacked
+    elif damage == "gone":
         path.unlink()
     elif damage == "header":
         path.write_bytes(gzip.compress(b"x" * 9000) if suffix == ".nii.gz" else b"x" * 9000)
