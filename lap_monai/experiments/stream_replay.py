@@ -71,7 +71,6 @@ class ReplayRuns:
             **place,
             "synthetic_dir": str(folder / SET),
             "generator_checkpoint": str(generator.folder / MODEL),
-            "generator#network": "$networks.load_teacher(@network_def, @generator_checkpoint, @identity, @device)",
             **self.study.sampling,
         }
         judged = {

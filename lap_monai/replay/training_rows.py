@@ -98,7 +98,7 @@ def _refuse_unaudited(synthetic: SyntheticSet, most_memorised: float) -> None:
             f"The audit of the synthetic set {name} failed: {share:.0%} of its images are copies of "
             f"training frames (at most {most_memorised:.0%}); train another generator, {remedy}."
         )
-    missed = {disguise: caught for disguise, caught in found["planted_caught"].items() if caught < LEAST_CAUGHT}
+    missed = {disguise: caught for disguise, caught in found.get("planted_caught", {}).items() if caught < LEAST_CAUGHT}
     if missed:
         disguise, caught = min(missed.items(), key=lambda item: item[1])
         raise UserError(
