@@ -1,6 +1,6 @@
 """What fused attention, channels-last and torch.compile are worth to the replay generator.
 
-A training step (noise, forward, backward, AdamW) and one evaluation of a sampler, of the bundle's network for each list
+A training step (forward, backward, AdamW) and one evaluation of a sampler, of the bundle's network for each list
 of overlays, taken in turn in one process. `eager` is what the bundle declares, with fused attention; every other
 contender differs from it in what its name says. Ratios are `eager/…`: above 1, the other is faster. What compiling
 takes at first is told beside.
@@ -42,7 +42,7 @@ def build(overlays: list[str], contender: str) -> tuple[nn.Module, tuple[int, in
 
 
 def training_step(network: nn.Module, frames: Tensor) -> Callable[[], Tensor]:
-    """Return a function that takes one step on noised frames and returns the loss."""
+    """Return a function that takes one step on a batch and returns the loss; the target is noise, as in training."""
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0)
     noise, timesteps = torch.randn_like(frames), torch.randint(0, 1000, (len(frames),))
 

@@ -33,10 +33,10 @@ SIZE = (128, 224)
 
 
 def load(root: Path, cache: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Frames `(N, H, W, 3)` and the patient of each."""
+    """Frames `(N, H, W, 3)` that are not black, and the patient of each."""
     rows = read_layout(root)
     frames = CachedFrames(rows, SIZE, cache)
-    return np.stack([frames[i] for i in range(len(frames))]), np.array([row["video"] for row in rows])
+    return np.stack([frames[i] for i in range(len(frames))]), np.array([row["video"] for row in frames.rows])
 
 
 def draw_patients(videos: np.ndarray, rng: np.random.Generator, level: float) -> tuple[np.ndarray, ...]:
@@ -58,9 +58,8 @@ def measure(frames: np.ndarray, videos: np.ndarray, draws: int, planted: int, le
         audit = MemorisationAudit(frames[training], frames[null], videos[null].tolist(), level=level)
         limits.append(audit.pixel_limit)
         others.append(audit(frames[rest]).share)
-        # In a black frame nobody can be recognised; the audit leaves it alone.
-        shown = [i for i in np.flatnonzero(training) if frames[i].std() > 2]
-        copies = [plant_copies(frames[i], rng) for i in rng.choice(shown, min(planted, len(shown)), replace=False)]
+        learned = np.flatnonzero(training)
+        copies = [plant_copies(frames[i], rng) for i in rng.choice(learned, min(planted, len(learned)), replace=False)]
         results = {name: audit([of[name] for of in copies]) for name in copies[0]}
         caught.append({name: float(result.flagged.mean()) for name, result in results.items()})
         farthest.append({name: float(result.pixel.distance.max()) for name, result in results.items()})

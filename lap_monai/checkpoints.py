@@ -100,10 +100,6 @@ def read_checkpoint(
             another shape. In the last case alone objects may have been changed.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DamagedCheckpoint(
-            f"No checkpoint at {str(path)!r}; train first, or give the folder of a model.pt as ckpt_dir."
-        )
     content = _read(path, device)
     if not isinstance(content, dict) or (absent := [name for name in objects if name not in content]):
         lacking = ", ".join(absent) if isinstance(content, dict) else "everything"
@@ -129,16 +125,15 @@ def read_identity(path: str | Path) -> dict[str, Any]:
     Raises:
         DamagedCheckpoint: if the file is missing or damaged.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DamagedCheckpoint(
-            f"No checkpoint at {str(path)!r}; train first, or give the folder of a model.pt as ckpt_dir."
-        )
-    content = _read(path, "cpu")
+    content = _read(Path(path), "cpu")
     return dict(content.get(IDENTITY, {})) if isinstance(content, dict) else {}
 
 
 def _read(path: Path, device: str | torch.device) -> Any:
+    if not path.is_file():
+        raise DamagedCheckpoint(
+            f"No checkpoint at {str(path)!r}; train first, or give the folder of a model.pt as ckpt_dir."
+        )
     try:
         # PyTorch does not compare the checksums that it writes: a flipped bit would be a silently wrong weight.
         if zipfile.is_zipfile(path):
